@@ -1,0 +1,57 @@
+"""The packed batch: the one shape in which text reaches an encoder.
+
+In: nothing. Out: :class:`Batch`. Sequences lie one after the other without padding, so linear layers see real tokens only.
+Legend: B sequences, T tokens of all sequences together, M masked tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A packed micro-batch and, where the objective needs them, its targets.
+
+    ``counts`` holds what this rank's share of the global batch contains over all its micro-batches (``masked`` tokens, ``pairs``,
+    ``samples``), so that a loss is a sum divided by a global count and never a mean of means.
+    """
+
+    tokens: Tensor  # (T,) int64
+    positions: Tensor  # (T,) int64, from 0 in each sequence
+    segments: Tensor  # (T,) int64, 0 or 1
+    cu_seqlens: Tensor  # (B+1,) int32, offsets of the sequences in T
+    max_length: int
+    masked: Tensor | None = None  # (M,) int64, indices into T
+    mask_targets: Tensor | None = None  # (M,) int64, the original ids
+    pair_labels: Tensor | None = None  # (B,) int64, 0 in order / B follows A, 1 swapped / random
+    labels: Tensor | None = None  # (B,) int64 classes or float32 scores
+    samples: Tensor | None = None  # (B,) int64, indices of the samples in their split
+    counts: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Number of sequences B."""
+        return self.cu_seqlens.numel() - 1
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        """Return a batch with ``function`` applied to every tensor."""
+        changed: dict[str, Any] = {}
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if isinstance(value, torch.Tensor):
+                changed[entry.name] = function(value)
+        return replace(self, **changed)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """Return the batch on ``device``; Lightning calls this to move it."""
+        return self.map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Batch:
+        """Return the batch in page-locked memory; the data loader calls this."""
+        return self.map(lambda tensor: tensor.pin_memory())

@@ -1,0 +1,59 @@
+"""Settings of a training run: method, optimizer, schedule, budget."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+from omegaconf import MISSING
+
+from tofro.declare import setting
+
+
+@dataclass
+class MethodSettings:
+    """What is done with the data and the encoders."""
+
+    _target_: str = setting(MISSING, "function of a run's context that carries the method out")
+    name: str = setting(MISSING, "name in run folders and reports")
+    reads: list[str] = setting([], "config groups that bear on this method's result; others do not enter the run's identity")
+    dropout: float = setting(0.1, "dropout of embeddings and feed-forward layers in training; attention dropout is 0", low=0, below=1)
+    measure: bool = setting(True, "measure the encoders before and after: held-out MLM, pair accuracy, probes")
+
+
+@dataclass
+class OptimizerSettings:
+    """AdamW, without decay on biases and norms."""
+
+    lr: float = setting(1e-4, "peak learning rate", above=0)
+    lr_head: Optional[float] = setting(None, "peak learning rate of new task heads; null means lr", above=0)
+    lr_pre: Optional[float] = setting(None, "peak learning rate of `pre` in two-way runs; null means lr", above=0)
+    beta1: float = setting(0.9, "decay of the first moment", low=0, below=1)
+    beta2: float = setting(0.98, "decay of the second moment", low=0, below=1)
+    eps: float = setting(1e-6, "added to the root of the second moment", above=0)
+    weight_decay: float = setting(0.01, "decoupled weight decay", low=0)
+
+
+@dataclass
+class ScheduleSettings:
+    """Learning rate as a share of its peak, as a function of progress in [0, 1]."""
+
+    _target_: str = setting(MISSING, "function of (progress, settings) -> factor")
+    warmup: float = setting(0.06, "share of the budget over which the rate rises linearly from 0", low=0, high=1)
+    decay: float = setting(0.2, "share of the budget over which warm-up-stable-decay falls", above=0, high=1)
+
+
+@dataclass
+class BudgetSettings:
+    """How long, how much at once, when to evaluate and when to stop. Give exactly one of steps, epochs and minutes."""
+
+    steps: Optional[int] = setting(None, "optimizer steps", low=1)
+    epochs: Optional[float] = setting(None, "passes over the training split", above=0)
+    minutes: Optional[float] = setting(None, "minutes of wall clock; the schedule ends when the time does", above=0)
+    batch: int = setting(32, "samples of a global batch, over all devices and micro-batches", low=1)
+    accumulate: int = setting(1, "micro-batches a global batch is cut into on each device", low=1)
+    evaluate_every: Optional[int] = setting(None, "steps between evaluations; null means ten over the run (200 steps under minutes)", low=1)
+    patience: Optional[int] = setting(None, "evaluations without improvement after which the run stops; null means never", low=1)
+    best: bool = setting(True, "restore the weights of the best evaluation at the end")
+    clip: float = setting(1.0, "largest gradient norm, per encoder; 0 means no clipping", low=0)
+    precision: str = setting("32", "32 or bf16 (mixed)", choices=("32", "bf16"))

@@ -1,0 +1,32 @@
+"""Neutral settings: where and how a run executes, never what it computes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from tofro.declare import setting
+
+
+@dataclass
+class TrainerSettings:
+    """Devices, workers and cadence."""
+
+    accelerator: str = setting("auto", "auto takes a GPU where there is one", choices=("auto", "cpu", "gpu"))
+    devices: int = setting(1, "processes, one per device", low=1)
+    workers: int = setting(0, "data loading processes per device; 0 builds batches in the run's own process", low=0)
+    threads: Optional[int] = setting(None, "torch threads per process; null leaves torch's choice", low=1)
+    deterministic: bool = setting(False, "deterministic algorithms on CUDA; the CPU is deterministic as it is")
+    log_every: int = setting(20, "steps between writes of metrics.jsonl; every step is written", low=1)
+    checkpoint_every: int = setting(500, "steps between checkpoints", low=1)
+    progress: bool = setting(True, "show a progress bar, or plain lines where there is no terminal")
+    fit: Any = setting({}, "further keyword arguments of lightning.Trainer that bear on no result")
+
+
+@dataclass
+class LoggerSettings:
+    """A view of metrics.jsonl; metrics.jsonl itself is always written."""
+
+    _target_: Optional[str] = setting(None, "function (settings, run) -> Lightning logger; null means metrics.jsonl alone")
+    project: str = setting("tofro", "project on the tracker")
+    mode: str = setting("auto", "auto: online where a key is known, else offline; never a prompt", choices=("auto", "online", "offline"))

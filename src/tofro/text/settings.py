@@ -1,0 +1,46 @@
+"""Settings of corpora and tasks: where text comes from and how it is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+from omegaconf import MISSING
+
+from tofro.declare import setting
+
+
+@dataclass
+class CorpusSettings:
+    """Unlabelled documents, each a list of sentences."""
+
+    _target_: str = setting("tofro.text.corpus.read_corpus", "function that reads the corpus: settings -> Corpus")
+    name: str = setting(MISSING, "name in run folders and reports")
+    path: Optional[str] = setting(None, "text file, or folder with train and validation files (.txt, .txt.gz)")
+    unit: str = setting("sentence", "what one line holds", choices=("sentence", "paragraph"))
+    language: str = setting("en", "ISO 639-1 code; chooses the sentence splitter where unit is paragraph")
+    validation_share: float = setting(
+        0.02, "share of documents held out, by content hash, where there is no validation file", above=0, below=1
+    )
+
+
+@dataclass
+class TaskSettings:
+    """Labelled examples with a metric."""
+
+    _target_: str = setting("tofro.text.task.read_task", "function that reads the task: settings -> Task")
+    name: str = setting(MISSING, "name in run folders and reports")
+    path: Optional[str] = setting(None, "a file, or a folder with train, validation and test files (.jsonl, .csv, .tsv, also .gz)")
+    text_a: Optional[str] = setting(None, "column of the first text; null means `text_a`, else `text`")
+    text_b: Optional[str] = setting(None, "column of the second text; null means `text_b` where there is one")
+    label: str = setting("label", "column of the label")
+    kind: str = setting("auto", "auto: regression where every label is a number with a fraction or a JSON float, else classification",
+                        choices=("auto", "classification", "regression"))
+    metric: str = setting("auto", "auto: accuracy, or spearman for regression",
+                          choices=("auto", "accuracy", "f1", "macro_f1", "matthews", "pearson", "spearman"))
+    train_rows: Optional[int] = setting(None, "use this many training rows, chosen by content hash, the same for every seed", low=2)
+    validation_share: float = setting(0.1, "share of train carved off by content hash where a split is missing", above=0, below=1)
+    on_bad_row: str = setting("error", "a row that can't be read stops the run, or is set aside and counted",
+                              choices=("error", "quarantine"))
+    max_length: int = setting(128, "tokens a sequence may hold, special ones included; longer texts are cut symmetrically",
+                              low=8, high=8192)

@@ -1,0 +1,32 @@
+"""Settings of the tokenizer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+from omegaconf import MISSING
+
+from tofro.declare import setting
+
+
+@dataclass
+class TokenizerSettings:
+    """A WordPiece tokenizer, trained on the corpus or read from a folder."""
+
+    path: Optional[str] = setting(None, "folder with a tokenizer.json; null trains one on the corpus")
+    vocabulary: int = setting(8192, "entries of the vocabulary, special tokens included", low=64, multiple_of=64)
+    lowercase: bool = setting(True, "fold case and strip accents")
+    min_frequency: int = setting(2, "a merge seen less often is not learnt", low=1)
+    megabytes: float = setting(64.0, "megabytes of text the training reads; documents beyond it, by content hash, are left out", above=0)
+
+
+@dataclass
+class PromptSettings:
+    """How a task is put to the pretrained model without training it."""
+
+    _target_: str = setting(MISSING, "class that scores labels: (settings, model, tokenizer) -> scorer")
+    templates: list[str] = setting([], "wordings of the question, with {text_a}, {text_b} and, in a cloze, one or more [MASK]")
+    template: int = setting(0, "which of the templates this run uses", low=0)
+    words: dict[str, list[str]] = setting({}, "label -> words that stand for it in a cloze, or statements for the pair head")
+    calibration: str = setting("contextual", "contextual: divide by the answer to an empty text; none", choices=("contextual", "none"))
