@@ -1,0 +1,43 @@
+# Each target makes or reuses .venv and installs what it needs from constraints.txt, with pip only.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: help quickstart test test-all check bench clean
+.DEFAULT_GOAL := help
+
+help:  ## show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1 \t/' | expand -t 22
+
+$(VENV)/.core: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("tofro needs Python 3.11 to 3.13; set PYTHON=python3.11, say") if not (3, 11) <= sys.version_info[:2] <= (3, 13) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) --editable .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.core
+	$(PIP) --editable '.[dev]'
+	touch $@
+
+quickstart: $(VENV)/.core  ## pretrain, adapt four ways, compare: at most five minutes on two cores
+	$(BIN)/tofro study experiments/quickstart
+
+test: $(VENV)/.dev  ## the tests, without the slow ones
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-all: $(VENV)/.dev  ## every test
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev  ## style, types and the import contract
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev  ## speed, side by side with peers
+	$(BIN)/python -m benchmarks
+
+clean:  ## remove caches and .venv, keep outputs
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
