@@ -1,0 +1,146 @@
+"""The one base of every trained method: step, dropout, optimizer, clipping, metrics and what is logged.
+
+In: models keyed ``pre`` and ``ft``, packed batches. Out: a scalar loss per step, named terms, validation metrics. A method is a
+subclass that says which terms a batch has. Leaves out where things are written (runs/record.py) and when a run stops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.distributed
+from torch import Tensor, nn
+
+from tofro.batches.order import key
+from tofro.batches.types import Batch
+from tofro.encoders.model import Model
+from tofro.modules.clock import Clock
+from tofro.modules.optimizers import adamw, clip_per_encoder
+from tofro.modules.settings import OptimizerSettings
+
+Schedule = Callable[[float], float]
+
+
+@dataclass(frozen=True)
+class Term:
+    """One named scalar of the loss and its weight at this step."""
+
+    value: Tensor  # ()
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Training:
+    """What every trained method needs beside its models."""
+
+    optimizer: OptimizerSettings
+    schedule: Schedule
+    clock: Clock
+    seed: int
+    clip: float = 1.0
+    accumulate: int = 1
+
+
+class TransferModule(pl.LightningModule):
+    """Base of :class:`Pretraining`, :class:`FineTuning` and :class:`TwoWay`.
+
+    ``models`` is a ``ModuleDict`` keyed ``pre`` / ``ft``. ``monitor`` names the validation metric that chooses the best weights and
+    ``mode`` says whether it should rise (``max``) or fall (``min``). Nothing calls ``save_hyperparameters``: the run folder's
+    config.yaml is the record.
+    """
+
+    monitor: str
+    mode: str
+
+    def __init__(self, models: Mapping[str, Model], training: Training) -> None:
+        super().__init__()
+        self.models = nn.ModuleDict(dict(models))
+        self.training_settings = training
+        self._rows: dict[str, Tensor] = {}
+
+    # -- what a method says -------------------------------------------------------------------------------------------------------
+
+    def terms(self, batch: Batch) -> dict[str, Term]:
+        """Return the loss terms of a micro-batch; a term whose weight is 0 at this step is left out, not computed."""
+        raise NotImplementedError
+
+    # -- the step -----------------------------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return Σ weight · term. Lightning divides by the micro-batches and averages over ranks; both are undone here."""
+        self._micro_batch = batch_idx % self.training_settings.accumulate
+        terms = self.terms(batch)
+        loss = torch.stack([term.weight * term.value for term in terms.values()]).sum()
+        self._note({f"train/{name}": term.value for name, term in terms.items()} | {"train/loss": loss})
+        return loss * self.training_settings.accumulate * self.ranks
+
+    def states(self, name: str, batch: Batch) -> Tensor:
+        """Return the last states (T, D) of encoder ``name``, with dropout f(seed, encoder, step, micro-batch, rank)."""
+        if self.training:
+            self._seed_dropout(name)
+        states: Tensor = self.models[name].encoder(batch)
+        return states
+
+    def _seed_dropout(self, name: str) -> None:
+        # The two encoders must not share masks, and a resumed run must draw the same ones: the generator is set, never read.
+        value = key(self.training_settings.seed, "dropout", name, self.global_step, self._micro_batch, self.global_rank)
+        device = self.device
+        if device.type == "cuda":
+            torch.cuda.default_generators[device.index or 0].manual_seed(value % 2**63)
+        torch.default_generator.manual_seed(value % 2**63)
+
+    def global_count(self, batch: Batch, what: str) -> Tensor | int:
+        """Return how many ``what`` (masked tokens, pairs, samples) the global batch holds, over micro-batches and ranks."""
+        if self.ranks == 1:
+            return batch.counts[what]
+        count = torch.tensor(batch.counts[what], device=self.device)
+        torch.distributed.all_reduce(count)
+        return count
+
+    @property
+    def ranks(self) -> int:
+        """Number of processes that share a global batch."""
+        return self._trainer.world_size if self._trainer is not None else 1
+
+    @property
+    def progress(self) -> float:
+        """Share of the budget used before this step, in [0, 1]."""
+        return self.training_settings.clock.progress(self.global_step)
+
+    @property
+    def trained(self) -> dict[str, nn.Module]:
+        """Modules whose parameters the optimizer sees, each clipped on its own."""
+        return dict(self.models.items())
+
+    # -- optimizer ----------------------------------------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> Any:
+        """Return one AdamW over named groups and its learning-rate schedule, a function of progress."""
+        optimizer = adamw(self.trained, self.training_settings.optimizer)
+        clock, schedule = self.training_settings.clock, self.training_settings.schedule
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(clock.progress(step)))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
+    ) -> None:
+        """Clip each encoder on its own (contract 4)."""
+        norms = clip_per_encoder(self.trained, self.training_settings.clip)
+        self._note({f"train/gradient_norm_{name}": norm for name, norm in norms.items()})
+
+    # -- what is logged -----------------------------------------------------------------------------------------------------------
+
+    def _note(self, values: Mapping[str, Tensor]) -> None:
+        # Micro-batch terms are parts of one sum. Tensors stay on the device: the recorder reads them late, many steps at once.
+        for name, value in values.items():
+            value = value.detach()
+            self._rows[name] = self._rows[name] + value if name in self._rows else value
+
+    def pop_row(self) -> dict[str, Tensor]:
+        """Return the named scalars of the step that has just ended and forget them."""
+        row, self._rows = self._rows, {}
+        return row

@@ -1,0 +1,60 @@
+"""One-way fine-tuning, full or partial: the task loss on one encoder, ``ft``."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torchmetrics import MeanMetric
+
+from tofro.batches.types import Batch
+from tofro.encoders.model import Model
+from tofro.modules.base import Term, Training, TransferModule
+from tofro.modules.metrics import task_metric
+from tofro.objectives.task import classification_loss, regression_loss
+from tofro.text.task import Task
+
+
+class FineTuning(TransferModule):
+    """L = L_task(M_ft): cross-entropy over labels, or mean squared error over scores.
+
+    Which parameters train is decided before the optimizer exists, by a tuning applied to ``model`` (encoders/tuning.py).
+    """
+
+    mode = "max"
+
+    def __init__(self, model: Model, task: Task, training: Training) -> None:
+        super().__init__({"ft": model}, training)
+        freeze_heads(model, keep=("pooler", "task"))
+        self.monitor = f"validation/{task.metric}_ft"
+        self.regression = task.kind == "regression"
+        self.task_loss = regression_loss if self.regression else classification_loss
+        self.metric = task_metric(task.metric, len(task.labels))
+        self.mean_loss = MeanMetric()
+
+    def terms(self, batch: Batch) -> dict[str, Term]:
+        """Return the task loss of a micro-batch, a sum over the samples of the global batch."""
+        return {"task_loss": Term(self.task_term(self.states("ft", batch), batch))}
+
+    def task_term(self, states: Tensor, batch: Batch) -> Tensor:
+        """Return L_task from the states (T, D) of ``ft``."""
+        assert batch.labels is not None
+        return self.task_loss(self.models["ft"].task_logits(states, batch), batch.labels, self.global_count(batch, "samples"))
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Accumulate loss and metric of ``ft``."""
+        assert batch.labels is not None
+        logits = self.models["ft"].task_logits(self.states("ft", batch), batch)
+        self.mean_loss.update(self.task_loss(logits, batch.labels, batch.size), batch.size)
+        self.metric.update(logits.float() if self.regression else logits.argmax(-1), batch.labels)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log both over the whole split."""
+        self.log_dict({self.monitor: self.metric.compute(), "validation/task_loss_ft": self.mean_loss.compute()})
+        self.metric.reset()
+        self.mean_loss.reset()
+
+
+def freeze_heads(model: Model, keep: tuple[str, ...]) -> None:
+    """Freeze the heads that no term of the loss uses: they keep the values that pretraining gave them."""
+    for name, head in model.heads.items():
+        if name not in keep:
+            head.requires_grad_(False)

@@ -1,0 +1,70 @@
+"""Pretraining from scratch: masked language modelling and a sentence-pair objective on one encoder, ``pre``."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+
+from tofro.batches.settings import ObjectiveSettings
+from tofro.batches.types import Batch
+from tofro.encoders.model import Model
+from tofro.modules.base import Term, Training, TransferModule
+from tofro.objectives.language import mlm_loss, pair_loss
+
+
+class Pretraining(TransferModule):
+    """L = w_mlm · L_mlm + w_pair · L_pair (Devlin et al. 2019), each averaged over the whole global batch."""
+
+    monitor = "validation/loss_pre"
+    mode = "min"
+
+    def __init__(self, model: Model, objective: ObjectiveSettings, training: Training) -> None:
+        super().__init__({"pre": model}, training)
+        self.weights = {"mlm_loss": objective.mlm_weight, "pair_loss": objective.pair_weight if objective.pair != "none" else 0.0}
+        if not any(self.weights.values()):
+            raise ValueError("objective: mlm_weight and pair_weight are both 0, so there is nothing to learn; set one above 0")
+        self.means = nn.ModuleDict({name: MeanMetric() for name, weight in self.weights.items() if weight})
+        self.pair_accuracy = MeanMetric()
+
+    def terms(self, batch: Batch) -> dict[str, Term]:
+        """Return the MLM and pair losses of a micro-batch as sums over global counts."""
+        states = self.states("pre", batch)
+        values = {}
+        if self.weights["mlm_loss"]:
+            values["mlm_loss"] = self._mlm(states, batch, self.global_count(batch, "masked"))
+        if self.weights["pair_loss"]:
+            values["pair_loss"] = self._pair(states, batch, self.global_count(batch, "pairs"))[0]
+        return {name: Term(value, self.weights[name]) for name, value in values.items()}
+
+    def _mlm(self, states: Tensor, batch: Batch, count: Tensor | int) -> Tensor:
+        assert batch.masked is not None
+        assert batch.mask_targets is not None
+        return mlm_loss(self.models["pre"].mlm_logits(states, batch.masked), batch.mask_targets, count)
+
+    def _pair(self, states: Tensor, batch: Batch, count: Tensor | int) -> tuple[Tensor, Tensor]:
+        assert batch.pair_labels is not None
+        logits = self.models["pre"].pair_logits(states, batch)
+        return pair_loss(logits, batch.pair_labels, count), (logits.argmax(-1) == batch.pair_labels).float()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Accumulate the fixed-mask losses, weighted by how many predictions each batch holds."""
+        states = self.states("pre", batch)
+        if self.weights["mlm_loss"] and batch.masked is not None:
+            count = batch.masked.numel()
+            self.means["mlm_loss"].update(self._mlm(states, batch, max(count, 1)), count)
+        if self.weights["pair_loss"]:
+            loss, hits = self._pair(states, batch, batch.size)
+            self.means["pair_loss"].update(loss, batch.size)
+            self.pair_accuracy.update(hits)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means over the held-out split and the weighted total that chooses the best weights."""
+        values = {name: mean.compute() for name, mean in self.means.items()}
+        row = {f"validation/{name}_pre": value for name, value in values.items()}
+        row["validation/loss_pre"] = sum(self.weights[name] * value for name, value in values.items())
+        if self.weights["pair_loss"]:
+            row["validation/pair_accuracy_pre"] = self.pair_accuracy.compute()
+            self.pair_accuracy.reset()
+        for mean in self.means.values():
+            mean.reset()
+        self.log_dict(row)

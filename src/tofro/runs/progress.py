@@ -1,0 +1,108 @@
+"""Progress of everything that takes longer than two seconds: a bar with rate and time left, or plain lines without a terminal.
+
+In: (done, total) calls. Out: nothing but what the eye sees, on standard error.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytorch_lightning as pl
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tofro.modules.clock import Clock
+
+Report = Callable[[int, int | None], None]
+PATIENCE = 2.0  # seconds before anything is shown
+LINE_EVERY = 15.0  # seconds between plain lines
+
+
+@contextmanager
+def progress(label: str, unit: str, shown: bool = True) -> Iterator[Report]:
+    """Yield a function (done, total or None) -> None that shows progress of ``label``, counted in ``unit``."""
+    if not shown:
+        yield lambda done, total: None
+        return
+    console = Console(stderr=True)
+    view = _Bar(console, label, unit) if console.is_terminal else _Lines(label, unit)
+    try:
+        yield view.update
+    finally:
+        view.close()
+
+
+class _Bar:
+    """A rich bar that appears after two seconds."""
+
+    def __init__(self, console: Console, label: str, unit: str) -> None:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+        )
+        self.bar = Progress(*columns, console=console, transient=True)
+        self.unit = unit
+        self.started = time.monotonic()
+        self.task = self.bar.add_task(label, total=None, rate="")
+        self.visible = False
+
+    def update(self, done: int, total: int | None) -> None:
+        """Show ``done`` of ``total``."""
+        elapsed = time.monotonic() - self.started
+        if elapsed < PATIENCE:
+            return
+        if not self.visible:
+            self.bar.start()
+            self.visible = True
+        self.bar.update(self.task, completed=done, total=total, rate=f"{done / elapsed:,.0f} {self.unit}/s")
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self.visible:
+            self.bar.stop()
+
+
+class _Lines:
+    """A line every few seconds, for logs."""
+
+    def __init__(self, label: str, unit: str) -> None:
+        self.label = label
+        self.unit = unit
+        self.started = time.monotonic()
+        self.next = self.started + PATIENCE
+
+    def update(self, done: int, total: int | None) -> None:
+        """Print ``done`` of ``total`` when a line is due."""
+        now = time.monotonic()
+        if now < self.next:
+            return
+        self.next = now + LINE_EVERY
+        rate = done / (now - self.started)
+        left = "" if not total or not rate else f", {(total - done) / rate:.0f} s left"
+        of = "" if total is None else f"/{total:,}"
+        print(f"{self.label}: {done:,}{of} {self.unit}, {rate:,.0f} {self.unit}/s{left}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Nothing to take away."""
+
+
+class TrainingProgress(pl.Callback):
+    """Shows the steps of a fit."""
+
+    def __init__(self, report: Report, clock: Clock) -> None:
+        self.report = report
+        self.clock = clock
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *unused: Any) -> None:
+        """Tell the step, or under a budget of minutes the second."""
+        if self.clock.steps is not None:
+            self.report(trainer.global_step, self.clock.steps)
+        else:
+            self.report(int(self.clock.elapsed), int(self.clock.seconds or 0))

@@ -1,0 +1,100 @@
+"""metrics.jsonl, the truth of a run: every optimizer step and every evaluation exactly once, after any number of resumes.
+
+In: the rows that a module notes on the device. Out: one JSON object a line, ``{"step", "seconds", "<split>/<what>": number}``.
+Dashboards are views: each row written is also handed to the trainer's loggers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from tofro.batches.types import Batch
+from tofro.modules.base import TransferModule
+from tofro.modules.clock import Clock
+
+
+class Recorder(pl.Callback):
+    """Writes rows ``every`` steps, so that the step itself never waits for the device.
+
+    Its state is the length of the file: a resumed run cuts off what an interrupted one wrote after its last checkpoint.
+    """
+
+    def __init__(self, path: Path, clock: Clock, every: int) -> None:
+        self.path = path
+        self.clock = clock
+        self.every = every
+        self.tokens = 0
+        self._waiting: list[tuple[int, float, dict[str, Tensor]]] = []
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start an empty file unless a checkpoint has been loaded."""
+        if trainer.is_global_zero and trainer.global_step == 0:
+            self.path.write_bytes(b"")
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Keep the finished step's row, on the device; write the waiting rows every so often."""
+        self.tokens += batch.tokens.numel()
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return
+        assert isinstance(pl_module, TransferModule)
+        row = pl_module.pop_row()
+        row["train/learning_rate"] = torch.tensor(trainer.optimizers[0].param_groups[0]["lr"])
+        self._waiting.append((trainer.global_step, self.clock.elapsed, row))
+        if len(self._waiting) >= self.every:
+            self.flush(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the evaluation's row."""
+        self.flush(trainer)
+        row = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("validation/")}
+        self._write(trainer, [{"step": trainer.global_step, "seconds": round(self.clock.elapsed, 3), **row}])
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write what still waits."""
+        self.flush(trainer)
+
+    def flush(self, trainer: pl.Trainer) -> None:
+        """Bring the waiting rows to the host in one transfer and write them."""
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        flat = torch.stack([value.float().to(waiting[0][2]["train/loss"].device) for _, _, row in waiting for value in row.values()])
+        numbers = iter(flat.tolist())
+        rows = []
+        for step, seconds, row in waiting:
+            rows.append({"step": step, "seconds": round(seconds, 3), **{name: next(numbers) for name in row}})
+        self._write(trainer, rows)
+
+    def _write(self, trainer: pl.Trainer, rows: list[dict[str, Any]]) -> None:
+        if not trainer.is_global_zero:
+            return
+        with self.path.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+        for logger in trainer.loggers:
+            for row in rows:
+                logger.log_metrics({name: value for name, value in row.items() if name != "step"}, step=row["step"])
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Make the file complete before its length goes into the checkpoint."""
+        self.flush(trainer)
+        if self.path.exists():
+            with self.path.open("rb") as file:
+                os.fsync(file.fileno())
+        checkpoint["tofro_record"] = {"bytes": self.path.stat().st_size if self.path.exists() else 0, "tokens": self.tokens}
+
+    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Cut the file back to the checkpoint."""
+        state = checkpoint["tofro_record"]
+        self.tokens = state["tokens"]
+        if trainer.is_global_zero:
+            with self.path.open("ab") as file:
+                file.truncate(state["bytes"])
