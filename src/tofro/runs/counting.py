@@ -1,0 +1,57 @@
+"""Counts the floating-point operations of training on a sample of steps, by torch's own counter.
+
+In: the steps of a fit. Out: FLOPs per token, forward and backward, of the steps sampled, times all tokens. Leaves out optimizer and
+element-wise work, which the counter does not see.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+from torch.utils.flop_counter import FlopCounterMode
+
+from tofro.batches.types import Batch
+from tofro.measures.cost import ATTENTION_FORMULAS
+from tofro.modules.clock import Clock
+
+SAMPLES = 8  # steps counted under a step budget: λ schedules make steps differ
+EVERY = 200  # steps between counted ones under a budget of minutes
+
+
+class FlopCounting(pl.Callback):
+    """Counts the first step and then one in every eighth of the run."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.every = EVERY if clock.steps is None else max(1, clock.steps // SAMPLES)
+        self.counted_flops = 0
+        self.counted_tokens = 0
+        self._mode: FlopCounterMode | None = None
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int) -> None:
+        """Start counting where this step is in the sample."""
+        if trainer.global_step % self.every == 0:
+            self._mode = FlopCounterMode(display=False, custom_mapping=ATTENTION_FORMULAS)
+            self._mode.__enter__()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Stop counting."""
+        if self._mode is not None:
+            self._mode.__exit__(None, None, None)
+            self.counted_flops += self._mode.get_total_flops()
+            self.counted_tokens += batch.tokens.numel()
+            self._mode = None
+
+    def flops(self, tokens: int) -> float:
+        """Return the estimate for ``tokens`` tokens."""
+        return self.counted_flops / max(1, self.counted_tokens) * tokens
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the counts so far."""
+        return {"flops": self.counted_flops, "tokens": self.counted_tokens}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Continue the counts."""
+        self.counted_flops, self.counted_tokens = state_dict["flops"], state_dict["tokens"]

@@ -1,0 +1,129 @@
+"""Assembles Lightning's Trainer for a run and fits a module: the one place where training starts.
+
+In: a module, its data, the neutral trainer settings, a run folder. Out: the module with its best weights, and :class:`FitReport`.
+Leaves out which module and which data (runs/methods.py).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import Logger
+
+
+from tofro.modules.base import TransferModule
+from tofro.modules.settings import BudgetSettings
+from tofro.runs.checkpoints import Checkpoints, newest_intact
+from tofro.runs.counting import FlopCounting
+from tofro.runs.progress import TrainingProgress, progress
+from tofro.runs.record import Recorder
+from tofro.runs.selection import Selection
+from tofro.runs.settings import TrainerSettings
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """What a fit took and chose."""
+
+    steps: int
+    best_step: int
+    best_value: float | None
+    tokens: int
+    seconds: float
+    flops: float
+
+
+@dataclass(frozen=True)
+class FitPlace:
+    """Where a fit leaves its traces and to whom it shows them."""
+
+    folder: Path
+    trainer: TrainerSettings
+    loggers: tuple[Logger, ...] = ()
+    callbacks: tuple[pl.Callback, ...] = ()
+    label: str = "training"
+
+
+def fit(module: TransferModule, data: pl.LightningDataModule, budget: BudgetSettings, place: FitPlace) -> FitReport:
+    """Train ``module`` until the budget or its patience ends, resuming from the newest intact checkpoint where there is one."""
+    clock = module.training_settings.clock
+    selection = Selection(budget.patience, budget.best)
+    recorder = Recorder(place.folder / "metrics.jsonl", clock, place.trainer.log_every)
+    counting = FlopCounting(clock)
+    checkpoints = Checkpoints(place.folder / "checkpoints", clock, place.trainer.checkpoint_every)
+    resume = newest_intact(checkpoints.folder)
+    with progress(place.label, "steps", place.trainer.progress) as report:
+        # The recorder stands before the checkpoints, which store how long its file is.
+        callbacks = [counting, recorder, selection, TrainingProgress(report, clock), *place.callbacks, checkpoints]
+        trainer = assemble(budget, place, callbacks, clock.evaluate_every * budget.accumulate)
+        with quiet():
+            trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    selection.restore(module)
+    seconds = clock.elapsed
+    return FitReport(
+        trainer.global_step, selection.best_step, selection.best_value, recorder.tokens, seconds, counting.flops(recorder.tokens)
+    )
+
+
+def assemble(budget: BudgetSettings, place: FitPlace, callbacks: list[pl.Callback], evaluate_every: int) -> pl.Trainer:
+    """Return the Trainer. The budget alone ends it: Lightning sees endless data and no limit of its own (contract 10)."""
+    settings = place.trainer
+    return pl.Trainer(
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        precision="bf16-mixed" if budget.precision == "bf16" else "32-true",
+        max_steps=-1,
+        max_epochs=-1,
+        min_epochs=0,
+        val_check_interval=evaluate_every,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        accumulate_grad_batches=budget.accumulate,
+        use_distributed_sampler=False,
+        deterministic=settings.deterministic,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        logger=list(place.loggers) or False,
+        callbacks=callbacks,
+        default_root_dir=place.folder,
+        **settings.fit,
+    )
+
+
+class quiet:  # noqa: N801 - reads as a statement
+    """Keep Lightning's banners and its advice about loaders out of the terminal; errors pass."""
+
+    def __enter__(self) -> None:
+        self._loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric")]
+        self._levels = [logger.level for logger in self._loggers]
+        for logger in self._loggers:
+            logger.setLevel(logging.ERROR)
+        self._warnings = warnings.catch_warnings()
+        self._warnings.__enter__()
+        warnings.filterwarnings("ignore", module="pytorch_lightning")
+        warnings.filterwarnings("ignore", message=".*lightning.*", category=UserWarning)
+
+    def __exit__(self, *exception: object) -> None:
+        self._warnings.__exit__(*exception)  # type: ignore[arg-type]
+        for logger, level in zip(self._loggers, self._levels, strict=True):
+            logger.setLevel(level)
+
+
+def set_threads(settings: TrainerSettings) -> None:
+    """Set torch's threads where the user asked for a number."""
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+
+
+def now() -> float:
+    """Return a clock in seconds that only differences of mean anything."""
+    return time.monotonic()
