@@ -1,0 +1,154 @@
+"""The one strict reader of tables: JSON lines, CSV and TSV, plain or gzip.
+
+In: a file. Out: (line number, row as a dict) one at a time; CSV and TSV give strings, JSON lines give JSON values. The first line of
+CSV and TSV names the columns. CSV follows RFC 4180 quoting; TSV has no quoting: a tab ends a field and a quote is a quote, as in GLUE's
+files. Blank lines hold no row. A row that can't be read is refused, or set aside and counted (``on_bad_row``), never skipped in
+silence; what spoils the whole file (encoding, a cut gzip, no header) is always refused. Which columns a task needs is not known here.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tofro.text.lines import read_lines, require_file
+
+SUFFIXES = (".jsonl", ".csv", ".tsv")
+
+Row = dict[str, Any]
+
+
+class Rows:
+    """The rows of one file, read afresh by every iteration.
+
+    ``quarantined`` holds the line numbers that the latest iteration set aside. Raises ValueError on anything the module names.
+    """
+
+    def __init__(self, path: Path, on_bad_row: str = "error", key: str = "task.path") -> None:
+        assert on_bad_row in ("error", "quarantine"), on_bad_row
+        require_file(path, key)
+        self.path = path
+        self.on_bad_row = on_bad_row
+        self.quarantined: list[int] = []
+        parsers: dict[str, Callable[[], Iterator[tuple[int, Row]]]] = {
+            ".jsonl": self._json_rows,
+            ".csv": self._csv_rows,
+            ".tsv": self._tsv_rows,
+        }
+        suffix = Path(path.name.lower().removesuffix(".gz")).suffix
+        if suffix not in parsers:
+            raise ValueError(f"{key}: {path} ends in none of {', '.join(SUFFIXES)} (or these with .gz), so its format is unknown")
+        self._parse = parsers[suffix]
+
+    def __iter__(self) -> Iterator[tuple[int, Row]]:
+        self.quarantined.clear()
+        empty = True
+        for line, row in self._parse():
+            if problem := _unusable(row):
+                self.reject(line, problem)
+                continue
+            empty = False
+            yield line, row
+        if empty:
+            bad = f" ({len(self.quarantined)} bad rows were set aside)" if self.quarantined else ""
+            raise ValueError(f"{self.path}: the file holds no row{bad}")
+
+    def columns(self) -> list[str]:
+        """Return the names of the columns: the header's, or the keys of the first good JSON line."""
+        _, row = next(iter(Rows(self.path, self.on_bad_row)))
+        return list(row)
+
+    def reject(self, line: int, reason: str) -> None:
+        """Refuse the row at ``line``: raise ValueError, or note it in ``quarantined`` where bad rows are set aside."""
+        if self.on_bad_row == "error":
+            raise ValueError(f"{self.path}:{line}: {reason}; mend the row, or set bad rows aside with task.on_bad_row=quarantine")
+        self.quarantined.append(line)
+
+    def _json_rows(self) -> Iterator[tuple[int, Row]]:
+        for line, text in read_lines(self.path):
+            if not text.strip():
+                continue
+            try:
+                row = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+            except (ValueError, RecursionError) as error:
+                self.reject(line, f"malformed JSON ({error})")
+                continue
+            if isinstance(row, dict):
+                yield line, row
+            else:
+                self.reject(line, f"a JSON object was expected, not {type(row).__name__}")
+
+    def _tsv_rows(self) -> Iterator[tuple[int, Row]]:
+        return self._table((line, text.split("\t")) for line, text in read_lines(self.path) if text.strip())
+
+    def _csv_rows(self) -> Iterator[tuple[int, Row]]:
+        return self._table(self._csv_fields())
+
+    def _csv_fields(self) -> Iterator[tuple[int, list[str]]]:
+        csv.field_size_limit(2**31 - 1)  # the default of 128 KiB would refuse a long document
+        records = csv.reader((f"{text}\n" for _, text in read_lines(self.path)), strict=True)
+        while True:
+            line = records.line_num + 1
+            try:
+                fields = next(records)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                if "end of data" in str(error):
+                    raise ValueError(f"{self.path}:{line}: a quote opened in this row never closes") from None
+                if line == 1:
+                    raise ValueError(f"{self.path}:1: malformed CSV header ({error})") from None
+                self.reject(line, f"malformed CSV ({error})")
+                continue
+            if fields:
+                yield line, fields
+
+    def _table(self, records: Iterable[tuple[int, list[str]]]) -> Iterator[tuple[int, Row]]:
+        """Join records with the header, which is the first of them."""
+        header: list[str] | None = None
+        for line, fields in records:
+            if header is None:
+                header = fields
+                repeated = sorted({name for name in fields if fields.count(name) > 1})
+                if repeated:
+                    raise ValueError(f"{self.path}:{line}: the header names a column twice: {', '.join(map(repr, repeated))}")
+            elif len(fields) == len(header):
+                yield line, dict(zip(header, fields, strict=True))
+            else:
+                self.reject(line, f"{len(fields)} fields where the header names {len(header)} ({', '.join(header)})")
+
+
+def missing_column(path: Path, key: str, column: str, columns: Iterable[str]) -> ValueError:
+    """Return the error for a column that a file lacks: it names the columns there are and the nearest one."""
+    columns = list(columns)
+    near = difflib.get_close_matches(column, columns, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else f"; set {key} to one of these"
+    return ValueError(f"{path}:1: no column {column!r} ({key}); there are {', '.join(map(repr, columns))}{hint}")
+
+
+def _unusable(row: Row) -> str | None:
+    """Say what makes a row's strings unusable as text: NUL, or halves of surrogate pairs, which no encoding can hold."""
+    for name, value in row.items():
+        if isinstance(value, str) and not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                return f"{name!r} holds half of a surrogate pair, which is no text"
+        if isinstance(value, str) and "\0" in value:
+            return f"{name!r} holds a NUL character; is the file UTF-16 or binary?"
+    return None
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> Row:
+    row = dict(pairs)
+    if len(row) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return row

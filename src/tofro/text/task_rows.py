@@ -1,0 +1,116 @@
+"""Rows of a task's files before labels have a meaning: which columns are read, which rows are bad, and what kind of task they make.
+
+In: the strict reader's rows. Out: (line, text_a, text_b, raw label) and the kind of task. Left out: splits, label names, metrics.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from tofro.text.reader import Row, Rows, missing_column
+from tofro.text.settings import TaskSettings
+
+RawRow = tuple[int, str, str | None, object]
+_FRACTION = re.compile(r"[-+]?(\d+\.\d*|\.\d+|\d+(\.\d*)?[eE][-+]?\d+)\Z")
+_INTEGER = re.compile(r"[-+]?\d+\Z")
+_WITHHELD = {"", "-1", "-1.0"}  # what published test files put where they keep their labels back
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The names of the columns that a task reads; ``text_b`` is None for single texts."""
+
+    text_a: str
+    text_b: str | None
+    label: str
+
+
+@dataclass(frozen=True)
+class RawSplit:
+    """The rows of one file whose texts are sound; ``source`` takes further rejections."""
+
+    source: Rows
+    rows: list[RawRow]
+    labelled: bool
+
+
+def resolve_columns(settings: TaskSettings, train: Rows) -> Columns:
+    """Return the columns to read, found in the train file. Raises ValueError where one is missing or the task is of a kind to come."""
+    there = train.columns()
+    text_a = settings.text_a or ("text_a" if "text_a" in there else "text")
+    if text_a not in there:
+        if {"tokens", "tags"} <= set(there):
+            raise ValueError(f"{train.path}:1: tokens and tags make a token tagging task, which is not supported yet")
+        if {"question", "context"} <= set(there):
+            raise ValueError(f"{train.path}:1: question and context make a question answering task, which is not supported")
+        raise missing_column(train.path, "task.text_a", text_a, there)
+    text_b = settings.text_b or ("text_b" if "text_b" in there else None)
+    if text_b is not None and text_b not in there:
+        raise missing_column(train.path, "task.text_b", text_b, there)
+    if settings.label not in there:
+        raise missing_column(train.path, "task.label", settings.label, there)
+    return Columns(text_a, text_b, settings.label)
+
+
+def read_split(path: Path, split: str, columns: Columns, on_bad_row: str) -> RawSplit:
+    """Return the sound rows of one file. A file other than train may lack labels; then only its texts are checked."""
+    source = Rows(path, on_bad_row)
+    there = source.columns()
+    for key, column in (("task.text_a", columns.text_a), ("task.text_b", columns.text_b)):
+        if column is not None and column not in there:
+            raise missing_column(path, key, column, there)
+    labelled = columns.label in there
+    read: list[RawRow] = []
+    for line, row in source:
+        problem = _problem(row, columns)
+        if problem is None:
+            read.append((line, row[columns.text_a], row[columns.text_b] if columns.text_b else None, row.get(columns.label)))
+        else:
+            source.reject(line, problem)
+    if not read:
+        raise ValueError(f"{path}: no row of the file can be used ({len(source.quarantined)} were set aside)")
+    if split != "train" and len({str(row[3]) for row in read}) == 1 and _text(read[0][3]) in _WITHHELD:
+        labelled = False
+    if not labelled:
+        return RawSplit(source, read, labelled)
+    sound = []
+    for row in read:
+        if _text(row[3]) == "":
+            source.reject(row[0], f"the label {columns.label!r} is missing")
+        else:
+            sound.append(row)
+    return RawSplit(source, sound, labelled)
+
+
+def resolve_kind(kind: str, train: RawSplit) -> str:
+    """Return ``classification`` or ``regression``: numbers, some of them with a fraction, mean regression where kind is ``auto``."""
+    if kind != "auto":
+        return kind
+    fractions = 0
+    for _, _, _, label in train.rows:
+        if isinstance(label, float) or (isinstance(label, str) and _FRACTION.match(label.strip())):
+            fractions += 1
+        elif isinstance(label, bool) or not (isinstance(label, int) or (isinstance(label, str) and _INTEGER.match(label.strip()))):
+            return "classification"
+    return "regression" if fractions else "classification"
+
+
+def _problem(row: Row, columns: Columns) -> str | None:
+    """Say what is wrong with a row's texts, or None."""
+    for column in (columns.text_a, columns.text_b):
+        if column is None:
+            continue
+        value = row.get(column)
+        if isinstance(value, list):
+            return f"{column!r} is a list; token tagging is not supported yet"
+        if value is not None and not isinstance(value, str):
+            return f"{column!r} is {type(value).__name__}, a string was expected"
+        if value is None or not value.strip():
+            return f"{column!r} is {'missing' if value is None else 'empty'}"
+    return None
+
+
+def _text(label: object) -> str:
+    return "" if label is None else str(label).strip()
