@@ -11,6 +11,7 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.console import Group
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -61,17 +62,15 @@ class Table:
         assert all(len(row) == len(self.columns) for row in self.rows), f"ragged rows in {self.name}"
 
 
-def to_rich(table: Table) -> RichTable:
-    """The table for a terminal; names are text, never markup."""
-    drawn = RichTable(title=Text(table.title, style="bold"), title_justify="left", box=None, header_style="dim", padding=(0, 1),
-                      pad_edge=False, caption=Text("\n".join(table.notes), style="dim") if table.notes else None,
-                      caption_justify="left")
+def to_rich(table: Table) -> Group:
+    """The table for a terminal, with title and notes; names are text, never markup."""
+    drawn = RichTable(box=None, header_style="dim", padding=(0, 1), pad_edge=False)
     for index, column in enumerate(table.columns):
         drawn.add_column(Text(column.title), justify="right" if column.right else "left", no_wrap=column.right and index > 0)
     for index, row in enumerate(table.rows):
         drawn.add_row(*(Text(cell.text, style="bold" if cell.bold else "") for cell in row),
                       style="dim" if index in table.faint else None)
-    return drawn
+    return Group(Text(table.title, style="bold"), drawn, *(Text(note, style="dim") for note in table.notes))
 
 
 def to_markdown(table: Table) -> str:

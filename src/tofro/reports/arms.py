@@ -1,0 +1,166 @@
+"""Runs grouped into arms: what a table's row and a figure's colour stand for.
+
+In: finished runs. Out: :class:`Arm`, the runs of one method (and variant) on one task. Runs of a method without seeds, prompts,
+form one arm over their templates. Pairing by seed happens here, because only here is it known what makes two runs a pair.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tofro.reports.collect import RunRecord
+from tofro.reports.formats import parse_metric
+from tofro.reports.statistics import pair_by_unit
+
+SEEDLESS = frozenset({"prompt"})  # deterministic: they spread over templates, not over seeds
+FLOORS = {  # what any method must beat: method or metric suffix -> how it is called
+    "majority": "majority class",
+    "tfidf": "TF-IDF + logistic",
+    "random_encoder": "random encoder",
+}
+LEAVES_PRE = frozenset({"full", "partial", "prompt", *FLOORS})  # these methods have no gradient at `pre`
+_FIRST = ("pretrain", "full", "partial", "prompt", "two_way")
+_TEMPLATE = re.compile(r"[,;]?\s*template\s*\S*\s*$")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """The runs of one method and variant on one task, in plan order."""
+
+    method: str
+    variant: str
+    task: str
+    runs: tuple[RunRecord, ...]
+
+    @property
+    def label(self) -> str:
+        """Name of the row: method, variant, and the number of templates where they are what varies."""
+        name = f"{FLOORS.get(self.method, self.method)}, {self.variant}" if self.variant else FLOORS.get(self.method, self.method)
+        if self.method not in SEEDLESS:
+            return name
+        return f"{name}, {len(self.runs)} template{'s' if len(self.runs) != 1 else ''}"
+
+    @property
+    def key(self) -> str:
+        """Method and variant, the same on every task: what a colour belongs to."""
+        return f"{self.method} {self.variant}".strip()
+
+    @property
+    def score(self) -> str | None:
+        """Name of the primary metric."""
+        return next((run.score for run in self.runs if run.score), None)
+
+    def points(self, metric: str | None) -> list[tuple[RunRecord, float]]:
+        """The runs that have ``metric``, with its value."""
+        return [(run, run.metrics[metric]) for run in self.runs if metric is not None and metric in run.metrics]
+
+    def mean_cost(self, key: str) -> float | None:
+        """Mean over the runs of one entry of their costs."""
+        found = [run.cost[key] for run in self.runs if key in run.cost]
+        return sum(found) / len(found) if found else None
+
+
+def arms_of(runs: Sequence[RunRecord], task: str) -> list[Arm]:
+    """Return the arms on ``task``, floors last, else in the order of their first runs' methods."""
+    groups: dict[tuple[str, str], list[RunRecord]] = {}
+    for run in runs:
+        if run.task == task and run.method != "pretrain":
+            variant = _TEMPLATE.sub("", run.variant) if run.method in SEEDLESS else run.variant
+            groups.setdefault((run.method, variant), []).append(run)
+    arms = [Arm(method, variant, task, tuple(members)) for (method, variant), members in groups.items()]
+    return sorted(arms, key=lambda arm: (arm.method in FLOORS, _FIRST.index(arm.method) if arm.method in _FIRST else len(_FIRST)))
+
+
+def tasks_of(runs: Sequence[RunRecord]) -> list[str]:
+    """The tasks of the runs, in order."""
+    return list(dict.fromkeys(run.task for run in runs if run.task is not None and run.method != "pretrain"))
+
+
+def reference_arm(arms: Sequence[Arm]) -> Arm | None:
+    """The arm that others are compared with: ``full``, the first of its variants."""
+    return next((arm for arm in arms if arm.method == "full"), None)
+
+
+def differences(arm: Arm, reference: Arm, metric: str | None = None) -> list[tuple[RunRecord, float]]:
+    """Return ``arm - reference`` paired by seed, or by starting point and seed where an arm has several starting points.
+
+    ``metric`` is the arms' own primary metric where it is None. Empty where an arm has no seeds, or several runs of one unit:
+    then nothing says which run belongs to which.
+    """
+    if arm.method in SEEDLESS or reference.method in SEEDLESS:
+        return []
+    starts = [{str(run.lineage.get("init_from")) for run in one.runs} for one in (arm, reference)]
+    by_start = max(map(len, starts)) > 1
+    left, right = (_by_unit(one.points(metric or one.score), by_start) for one in (arm, reference))
+    if left is None or right is None:
+        return []
+    paired = pair_by_unit({unit: value for unit, (_, value) in left.items()}, {unit: value for unit, (_, value) in right.items()})
+    return [(left[unit][0], difference) for unit, difference in paired.items()]  # type: ignore[index]
+
+
+def _by_unit(
+    found: Sequence[tuple[RunRecord, float]], by_start: bool
+) -> dict[tuple[str, int], tuple[RunRecord, float]] | None:
+    units: dict[tuple[str, int], tuple[RunRecord, float]] = {}
+    for run, value in found:
+        unit = (str(run.lineage.get("init_from")) if by_start else "", run.seed)
+        if unit in units:
+            return None
+        units[unit] = (run, value)
+    return units
+
+
+def floors_of(arms: Sequence[Arm]) -> dict[str, list[tuple[RunRecord, float]]]:
+    """Floors that the arms' runs recorded as metrics beside their score: ``test/accuracy_majority`` and the like.
+
+    Returns floor -> points; a floor that is the same in every run is one point, and one that has runs of its own is left out.
+    """
+    own = {arm.method for arm in arms}
+    found: dict[str, dict[int, tuple[RunRecord, float]]] = {}
+    for arm in arms:
+        if arm.score is None:
+            continue
+        score = parse_metric(arm.score)
+        for run in arm.runs:
+            for floor in FLOORS:
+                value = run.metrics.get(f"{score.split}/{score.what}_{floor}")
+                if value is not None and floor not in own:
+                    found.setdefault(floor, {}).setdefault(run.seed, (run, value))
+    return {
+        floor: list(by_seed.values())[: 1 if len({value for _, value in by_seed.values()}) == 1 else None]
+        for floor, by_seed in sorted(found.items(), key=lambda entry: list(FLOORS).index(entry[0]))
+    }
+
+
+def shifts(arm: Arm, metric: str) -> list[tuple[RunRecord, float, float]]:
+    """(run, before, after) of one measure of ``pre``; ``metric`` is its name without encoder, ``test/probe_sst2`` say."""
+    return [
+        (run, run.metrics[f"{metric}_start"], run.metrics[f"{metric}_pre"])
+        for run in arm.runs if f"{metric}_start" in run.metrics and f"{metric}_pre" in run.metrics
+    ]
+
+
+def leaves_pre(arm: Arm) -> bool:
+    """Whether ``pre`` is what it was: by the method's nature, or because every measure of it is the same to the last bit."""
+    pairs = [pair for metric in measures_of([arm]) for pair in shifts(arm, metric)]
+    return all(before == after for _, before, after in pairs) if pairs else arm.method in LEAVES_PRE
+
+
+def measures_of(arms: Sequence[Arm]) -> list[str]:
+    """Measures of ``pre`` before and after, without encoder: held-out loss, pair accuracy, the trained task's probe, other probes."""
+    names: set[str] = set()
+    for arm in arms:
+        for run in arm.runs:
+            for name in run.metrics:
+                metric = parse_metric(name)
+                if metric.encoder == "start" and (metric.what in ("mlm_loss", "pair_accuracy") or metric.what.startswith("probe_")):
+                    names.add(f"{metric.split}/{metric.what}")
+    trained = {f"probe_{arm.task}" for arm in arms}
+
+    def order(name: str) -> tuple[int, str]:
+        what = parse_metric(name + "_pre").what
+        return (0 if what == "mlm_loss" else 1 if what == "pair_accuracy" else 2 if what in trained else 3, name)
+
+    return sorted(names, key=order)

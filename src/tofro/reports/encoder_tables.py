@@ -1,0 +1,136 @@
+"""What the report's tables about the encoder `pre` hold: what pretraining taught it, and what adaptation did to it.
+
+In: runs or arms. Out: :class:`tofro.reports.layout.Table`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from tofro.reports import formats
+from tofro.reports.arms import Arm, leaves_pre, measures_of, shifts
+from tofro.reports.cells import EMPTY, mean_cell, point_cells, slug
+from tofro.reports.collect import RunRecord
+from tofro.reports.formats import parse_metric
+from tofro.reports.layout import Cell, Column, Table
+from tofro.reports.statistics import SMALLEST_PAIRS, proportion_interval
+
+MLM = "validation/mlm_loss_pre"
+UNIGRAM = "validation/unigram_nats"
+PAIR = "validation/pair_accuracy_pre"
+PAIR_COUNT = "validation/pair_count"
+LEAK = "validation/leak_accuracy"
+LEAK_NATURAL = "validation/leak_accuracy_natural"
+_PROBE = re.compile(r"^test/probe_.+_(pre|random|random_encoder|majority|tfidf)$")
+
+
+def pretraining_table(runs: Sequence[RunRecord]) -> Table | None:
+    """What pretraining taught: one column per pretraining run, each number beside the one it must beat."""
+    trained = [run for run in runs if run.method == "pretrain"]
+    if not trained:
+        return None
+    rows = [
+        ("validation MLM loss, nats", [_cell(run, MLM) for run in trained]),
+        ("unigram entropy of the same positions, nats", [_cell(run, UNIGRAM) for run in trained]),
+        ("below unigram, nats", [_gain(run) for run in trained]),
+        ("pair accuracy", [_cell(run, PAIR) for run in trained]),
+        ("  95% interval", [_pair_interval(run) for run in trained]),
+        ("  pairs", [_count(run.metrics.get(PAIR_COUNT)) for run in trained]),
+        ("leak classifier's accuracy on the pairs", [_cell(run, LEAK) for run in trained]),
+        ("leak classifier's accuracy on natural text", [_cell(run, LEAK_NATURAL) for run in trained]),
+    ]
+    probes = sorted({name for run in trained for name in run.metrics if _PROBE.match(name)})
+    rows += [(_probe_label(name), [_cell(run, name) for run in trained]) for name in probes]
+    rows += [("steps", [_count(run.cost.get("steps")) for run in trained]),
+             ("tokens", [_count(run.cost.get("tokens")) for run in trained]),
+             ("seconds", [_cost(run, "seconds") for run in trained])]
+    kept = [(Cell(label), *cells) for label, cells in rows if any(cell is not EMPTY for cell in cells)]
+    columns = (Column("measure", False), *(Column(_heading(run, trained)) for run in trained))
+    notes = ["Pair accuracy and probes × 100. The leak classifier sees lengths, punctuation and position alone: pairs that it can "
+             "tell apart teach an encoder nothing."] if any(LEAK in run.metrics for run in trained) else []
+    return Table("pretraining", "Pretraining", columns, tuple(kept), tuple(notes))
+
+
+def _heading(run: RunRecord, runs: Sequence[RunRecord]) -> str:
+    name = run.corpus or "pretrain"
+    name = f"{name}, {run.variant}" if run.variant else name
+    return f"{name}, seed {run.seed}" if len(runs) > 1 else name
+
+
+def _probe_label(name: str) -> str:
+    metric = parse_metric(name)
+    who = {"pre": "pre", "random": "a random encoder", "random_encoder": "a random encoder", "majority": "majority class",
+           "tfidf": "TF-IDF"}[metric.encoder]
+    return f"{metric.title}, {who}"
+
+
+def _cell(run: RunRecord, name: str) -> Cell:
+    value = run.metrics.get(name)
+    return EMPTY if value is None else Cell(formats.measured(value, parse_metric(name)), value, run.folder)
+
+
+def _count(value: float | None) -> Cell:
+    return EMPTY if value is None else Cell(f"{value:,.0f}" if value < 1e6 else formats.count(value), value)
+
+
+def _cost(run: RunRecord, key: str) -> Cell:
+    value = run.cost.get(key)
+    return EMPTY if value is None else Cell(formats.seconds(value), value)
+
+
+def unigram_gain(run: RunRecord) -> float | None:
+    """Nats by which the held-out MLM loss lies below the unigram entropy of the same positions."""
+    if MLM not in run.metrics or UNIGRAM not in run.metrics:
+        return None
+    return run.metrics[UNIGRAM] - run.metrics[MLM]
+
+
+def _gain(run: RunRecord) -> Cell:
+    gain = unigram_gain(run)
+    return EMPTY if gain is None else Cell(formats.nats(gain), gain)
+
+
+def _pair_interval(run: RunRecord) -> Cell:
+    share, count = run.metrics.get(PAIR), run.metrics.get(PAIR_COUNT)
+    if share is None or not count:
+        return EMPTY
+    interval = proportion_interval(share, int(count))
+    verdict = "excludes 50" if interval.excludes(0.5) else "includes 50"
+    return Cell(f"{formats.span(interval.low, interval.high, parse_metric(PAIR))}, {verdict}")
+
+
+def flow_table(arms: Sequence[Arm]) -> Table | None:
+    """Did knowledge flow back: measures of `pre` before and after each method, and the change paired by seed."""
+    measures = measures_of(arms)
+    rows: list[tuple[Cell, ...]] = []
+    faint = set()
+    for arm in arms:
+        if leaves_pre(arm):
+            faint.add(len(rows))
+            rows.append((Cell(arm.label), Cell("every measure"), EMPTY, EMPTY, Cell("0", 0.0), Cell("untouched")))
+            continue
+        rows += [_flow_row(arm, metric) for metric in measures if shifts(arm, metric)]
+    if not measures or len(faint) == len(rows):
+        return None
+    columns = (Column("method", False), Column("measure of pre", False), Column("before"), Column("after"), Column("change"),
+               Column("points", False))
+    notes = ["MLM loss in nats (lower is better), accuracies and linear probes × 100. Change: mean of after − before in each run."]
+    few = min(len(arm.runs) for arm in arms if not leaves_pre(arm))
+    if few < SMALLEST_PAIRS:
+        notes.append(f"No interval and no verdict below {SMALLEST_PAIRS} pairs.")
+    task = arms[0].task
+    return Table(f"flow-back-{slug(task)}", f"What {task} did to pre", columns, tuple(rows), tuple(notes),
+                 frozenset(faint))
+
+
+def _flow_row(arm: Arm, metric: str) -> tuple[Cell, ...]:
+    found = shifts(arm, metric)
+    parsed = parse_metric(metric + "_pre")
+    changes = [(run, end - start) for run, start, end in found]
+    title = parsed.title + (" (trained)" if parsed.what == f"probe_{arm.task}" else "")
+    return (
+        Cell(arm.label), Cell(title), mean_cell([start for _, start, _ in found], parsed),
+        mean_cell([end for _, _, end in found], parsed), mean_cell([change for _, change in changes], parsed, signed=True),
+        point_cells(changes, parsed, signed=True),
+    )
