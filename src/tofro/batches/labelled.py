@@ -1,0 +1,102 @@
+"""Task batches: labelled examples, tokenised once, packed for any choice of samples.
+
+In: examples with one text or two, a tokenizer, the longest sequence. Out: :class:`~tofro.batches.types.Batch` with labels: int64 class
+numbers, or float32 scores. Texts that do not fit are cut at their ends, the longer one first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from tofro.batches.packing import pack, to_batch
+from tofro.batches.pairs import share_room
+from tofro.batches.types import Batch
+from tofro.tokens.tokenizer import Tokenizer
+
+BLOCK = 4096  # texts tokenised at a time
+
+
+class Labelled(Protocol):
+    """What a batch needs of an example."""
+
+    @property
+    def text_a(self) -> str:
+        """First text."""
+
+    @property
+    def text_b(self) -> str | None:
+        """Second text of a pair."""
+
+    @property
+    def label(self) -> str | float:
+        """Name of the class, or score."""
+
+
+class LabelledBuilder:
+    """Builds the packed batch of any of ``examples``.
+
+    ``labels`` are the class names in order; an empty tuple means scores, None means that labels are left out. Raises ValueError for a
+    label that is not among them. ``cut`` counts the examples that were too long.
+    """
+
+    def __init__(self, examples: Sequence[Labelled], tokenizer: Tokenizer, max_length: int,
+                 labels: tuple[str, ...] | None = None) -> None:
+        """Tokenise the texts."""
+        self.tokenizer = tokenizer
+        first = [example.text_a for example in examples]
+        self.pair = bool(examples) and examples[0].text_b is not None
+        second = [example.text_b or "" for example in examples] if self.pair else []
+        self.ids, self.word_starts, offsets = _encode(first + second, tokenizer)
+        parts = 2 if self.pair else 1
+        self.starts = offsets[:-1].reshape(parts, -1).T  # (n, parts)
+        lengths = np.diff(offsets).reshape(parts, -1).T
+        room = max_length - 1 - parts
+        if self.pair:
+            self.lengths = np.stack(share_room(lengths[:, 0], lengths[:, 1], room, room % 2), axis=1)
+        else:
+            self.lengths = np.minimum(lengths, room)
+        self.cut = int((self.lengths != lengths).any(axis=1).sum())
+        self.labels = None if labels is None else _numbers([example.label for example in examples], labels)
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+        return len(self.starts)
+
+    def build(self, samples: np.ndarray) -> Batch:
+        """Return the batch of ``samples`` (B,) int64."""
+        packed = pack(self.ids, self.word_starts, self.starts[samples], self.lengths[samples], self.tokenizer)
+        return to_batch(packed, samples, labels=None if self.labels is None else self.labels[samples])
+
+    def batches(self, batch: int) -> list[Batch]:
+        """Return all examples in batches of like length; ``Batch.samples`` tells which is which."""
+        order = np.argsort(self.lengths.sum(axis=1), kind="stable")
+        return [self.build(order[start : start + batch]) for start in range(0, len(order), batch)]
+
+
+def task_batches(examples: Sequence[Labelled], tokenizer: Tokenizer, max_length: int, batch: int,
+                 labels: tuple[str, ...] | None = None) -> list[Batch]:
+    """Return packed batches of ``examples``, in order of length; see :class:`LabelledBuilder` for ``labels``."""
+    return LabelledBuilder(examples, tokenizer, max_length, labels).batches(batch)
+
+
+def _encode(texts: list[str], tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Tokenise ``texts`` block by block; return ids (N,), word starts (N,) and offsets (texts + 1,)."""
+    blocks = [tokenizer.encode_flat(texts[start : start + BLOCK]) for start in range(0, len(texts), BLOCK)]
+    ids = np.concatenate([np.zeros(0, dtype=np.int32), *(block.ids for block in blocks)])
+    starts = np.concatenate([np.zeros(0, dtype=bool), *(block.word_starts for block in blocks)])
+    lengths = np.concatenate([np.zeros(0, dtype=np.int64), *(np.diff(block.offsets) for block in blocks)])
+    return ids, starts, np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
+
+
+def _numbers(values: list[str | float], labels: tuple[str, ...]) -> np.ndarray:
+    """Return class numbers (n,) int64 by the order of ``labels``, or scores (n,) float32 where there are none."""
+    if not labels:
+        return np.array([float(value) for value in values], dtype=np.float32)
+    number = {label: place for place, label in enumerate(labels)}
+    unknown = sorted({str(value) for value in values if value not in number})
+    if unknown:
+        raise ValueError(f"task.path: label {unknown[0]!r} does not occur in the training split (known: {', '.join(labels)})")
+    return np.array([number[str(value)] for value in values], dtype=np.int64)

@@ -1,0 +1,78 @@
+"""Masked language modelling: which tokens a model must predict, and what it sees in their place.
+
+In: packed sequences with their samples. Out: the corrupted tokens, the masked indices and the original ids (Devlin et al. 2019, section
+3.1; whole words as in their later release). A mask depends on the sample, the epoch and the place in the sequence, never on the batch:
+the same sample gets the same mask wherever it turns up. Special and unknown tokens are never chosen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tofro.batches.order import below, key, uniform
+from tofro.tokens.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class MaskRule:
+    """Share of words, what counts as a word, and what replaces it."""
+
+    rate: float = 0.15
+    unit: str = "word"
+    corruption: str = "bert"
+
+
+EVALUATION = MaskRule()  # whatever the training rate, so that losses before and after compare
+
+
+class Masker:
+    """Masks packed sequences with the special tokens and the vocabulary of one tokenizer."""
+
+    def __init__(self, tokenizer: Tokenizer, rule: MaskRule) -> None:
+        """Prepare the table of ids that are never chosen, and the list of those that replace."""
+        self.rule = rule
+        self.special = tokenizer.special  # (V,) bool
+        self.ordinary = np.flatnonzero(~tokenizer.special)  # (R,) ids a random token is drawn from
+        self.mask_id = tokenizer.mask_id
+
+    def mask(self, stream: int, epoch: int, tokens: np.ndarray, starts: np.ndarray, positions: np.ndarray, sequence: np.ndarray,
+             samples: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Choose and replace tokens.
+
+        ``tokens``, ``starts`` (first token of a word), ``positions`` and ``sequence`` (row of each token) are (T,), ``samples`` (B,).
+        Returns the corrupted tokens (T,), the masked indices (M,), rising, and the original ids (M,).
+        """
+        masked = self._choose(key(stream, "words", epoch), tokens, starts, positions, sequence, samples)
+        targets = tokens[masked]
+        return self._replace(key(stream, "replace", epoch), tokens, masked, samples[sequence[masked]], positions[masked]), masked, targets
+
+    def _choose(self, stream: int, tokens: np.ndarray, starts: np.ndarray, positions: np.ndarray, sequence: np.ndarray,
+                samples: np.ndarray) -> np.ndarray:
+        """Choose the words with the smallest hashes, a share of each sequence's; at least one where there is one."""
+        allowed = ~self.special[tokens]
+        begins = starts if self.rule.unit == "word" else np.ones_like(starts)
+        words = np.flatnonzero(begins & allowed)  # (W,) first tokens of the words
+        row = sequence[words]
+        counts = np.bincount(row, minlength=len(samples))  # (B,) words a sequence has
+        # A share that is no whole number is rounded up or down by chance, so that short sequences keep the rate on average.
+        wanted = (self.rule.rate * counts + uniform(stream, samples, 0)).astype(np.int64)
+        wanted = np.minimum(np.maximum(wanted, 1), counts)
+        order = np.argsort(row + uniform(stream, samples[row], positions[words] + 1))
+        rank = np.arange(len(words)) - np.repeat(np.cumsum(counts) - counts, counts)
+        chosen = np.zeros(len(tokens), dtype=bool)
+        chosen[words[order[rank < np.repeat(wanted, counts)]]] = True
+        number = np.maximum.accumulate(np.where(begins | ~allowed, np.arange(len(tokens)), 0))  # (T,) first token of each token's word
+        return np.flatnonzero(chosen[number] & allowed)
+
+    def _replace(self, stream: int, tokens: np.ndarray, masked: np.ndarray, samples: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        """Put [MASK] for all, or for 80% with 10% random tokens and 10% left as they are."""
+        corrupted = tokens.copy()
+        if self.rule.corruption == "mask_only":
+            corrupted[masked] = self.mask_id
+            return corrupted
+        lot = uniform(stream, samples, positions, 0)
+        drawn = self.ordinary[below(len(self.ordinary), stream, samples, positions, 1)]
+        corrupted[masked] = np.where(lot < 0.8, self.mask_id, np.where(lot < 0.9, drawn, tokens[masked]))
+        return corrupted

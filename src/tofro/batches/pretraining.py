@@ -1,0 +1,76 @@
+"""Pretraining batches: samples of a store, drawn, packed and masked.
+
+In: a token store, its tokenizer and the objective. Out: :class:`~tofro.batches.types.Batch` for any samples of any epoch, and the
+fixed batches that evaluation uses. Order and data loading are in ``order.py`` and ``datamodules.py``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tofro.batches.masking import EVALUATION, Masker, MaskRule
+from tofro.batches.order import key, permute
+from tofro.batches.packing import pack, to_batch
+from tofro.batches.pairs import Spans, index_samples
+from tofro.batches.settings import ObjectiveSettings
+from tofro.batches.types import Batch
+from tofro.tokens.store import TokenStore
+from tofro.tokens.tokenizer import Tokenizer
+
+EVALUATION_STREAM = key("evaluation")  # no run's seed enters it
+
+
+class PretrainingBuilder:
+    """Builds the packed batch of any samples of ``store``; equal arguments give equal batches."""
+
+    def __init__(self, store: TokenStore, tokenizer: Tokenizer, objective: ObjectiveSettings, rule: MaskRule | None = None) -> None:
+        """Index the samples. ``rule`` replaces the objective's masking rule, as evaluation does."""
+        own = MaskRule(objective.mask_rate, objective.mask_unit, objective.corruption)
+        self.store = store
+        self.tokenizer = tokenizer
+        self.samples = index_samples(store, objective)
+        self.masker = Masker(tokenizer, rule or own) if objective.mlm_weight > 0 else None
+
+    def __len__(self) -> int:
+        """Return the number of samples of an epoch."""
+        return len(self.samples)
+
+    def spans(self, stream: int, epoch: int, samples: np.ndarray) -> Spans:
+        """Return where the segments of ``samples`` (B,) lie in the store."""
+        return self.samples.draw(stream, epoch, samples)
+
+    def build(self, stream: int, epoch: int, samples: np.ndarray) -> Batch:
+        """Return the batch of ``samples`` (B,) int64 in ``epoch``; ``stream`` stands for the seed and the split."""
+        spans = self.spans(stream, epoch, samples)
+        parts = 1 if spans.labels is None else 2
+        starts = np.stack([spans.first_start, spans.second_start], axis=1)[:, :parts]
+        lengths = np.stack([spans.first_length, spans.second_length], axis=1)[:, :parts]
+        packed = pack(self.store.ids, self.store.word_starts, starts, lengths, self.tokenizer)
+        if self.masker is None:
+            return to_batch(packed, samples, pair_labels=spans.labels)
+        tokens, masked, targets = self.masker.mask(
+            stream, epoch, packed.tokens, packed.starts, packed.positions, packed.sequence, samples)
+        packed.tokens[:] = tokens
+        return to_batch(packed, samples, masked, targets, spans.labels)
+
+
+def evaluation_samples(n: int, limit: int | None) -> np.ndarray:
+    """Choose ``limit`` of ``n`` samples (all where it is None), the same in every run; neighbours together, so labels balance."""
+    if limit is None or limit >= n:
+        return np.arange(n)
+    couples = permute(EVALUATION_STREAM, n // 2, np.arange(min(-(-limit // 2), n // 2)))
+    return np.sort(np.concatenate([2 * couples, 2 * couples + 1])[:limit])
+
+
+def evaluation_batches(store: TokenStore, tokenizer: Tokenizer, objective: ObjectiveSettings, batch: int,
+                       limit: int | None = None) -> list[Batch]:
+    """Return the evaluation batches of ``store``: 15% of words masked by 80/10/10 and pairs drawn, the same for every run.
+
+    Sequences of like length share a batch, which costs nothing in order-free sums and spares padding; ``Batch.samples`` tells which is
+    which. ``limit`` is a number of samples.
+    """
+    builder = PretrainingBuilder(store, tokenizer, objective, EVALUATION)
+    samples = evaluation_samples(len(builder), limit)
+    spans = builder.spans(EVALUATION_STREAM, 0, samples)
+    samples = samples[np.argsort(spans.first_length + spans.second_length, kind="stable")]
+    return [builder.build(EVALUATION_STREAM, 0, samples[start : start + batch]) for start in range(0, len(samples), batch)]
