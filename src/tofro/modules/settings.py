@@ -19,6 +19,9 @@ class MethodSettings:
     reads: list[str] = setting([], "config groups that bear on this method's result; others do not enter the run's identity")
     dropout: float = setting(0.1, "dropout of embeddings and feed-forward layers in training; attention dropout is 0", low=0, below=1)
     measure: bool = setting(True, "measure the encoders before and after: held-out MLM, pair accuracy, probes")
+    probes: list[str] = setting(
+        ["pydoc_kind", "pydoc_package", "pydoc_match"], "tasks of conf/task that a linear probe measures, beside the run's own task"
+    )
 
 
 @dataclass

@@ -1,0 +1,148 @@
+"""What a run works with, made once and only when asked for: corpus, task, tokenizer, token stores and the starting models.
+
+In: a sealed config and the run's folder. Out: :class:`Context`. Starting points are explicit and ordered (contract 7): the run's own
+checkpoint (runs/fit.py), then ``init_from``, then scratch.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from tofro.batches.datamodules import Loading
+from tofro.config.build import build
+from tofro.encoders.folder import load_model
+from tofro.encoders.model import Model, build_model
+from tofro.modules.base import Training
+from tofro.modules.clock import Clock
+from tofro.runs.folder import read_result
+from tofro.runs.progress import progress
+from tofro.runs.run import cache_of
+from tofro.text.corpus import Corpus
+from tofro.text.fingerprint import fingerprint_path, hash_json
+from tofro.text.task import Task
+from tofro.tokens.store import TokenStore, open_store
+from tofro.tokens.tokenizer import Tokenizer
+from tofro.tokens.training import open_tokenizer
+
+RETAINED_HEADS = ("mlm", "pair")
+
+
+@dataclass(frozen=True)
+class Start:
+    """A starting point: a model, its tokenizer, and a name that holds what they are."""
+
+    model: Model
+    tokenizer: Tokenizer
+    lineage: str | None  # id of the run or hash of the folder; None from scratch
+    fresh: tuple[str, ...]  # heads that hold random weights
+
+
+class Context:
+    """Lazily made parts of one run."""
+
+    def __init__(self, config: DictConfig, folder: Path) -> None:
+        self.config = config
+        self.folder = folder
+        self.cache = cache_of(config)
+        self.shown: bool = config.trainer.progress
+
+    def settings(self, group: str) -> Any:
+        """Return a group's settings as the dataclass that its room takes."""
+        return OmegaConf.to_object(self.config[group])
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The corpus of the config."""
+        with progress(f"reading corpus {self.config.corpus.name}", "files", self.shown) as report:
+            corpus: Corpus = build(self.config.corpus, report)
+        return corpus
+
+    @cached_property
+    def task(self) -> Task:
+        """The task of the config."""
+        task: Task = build(self.config.task)
+        return task
+
+    def store(self, split: str) -> TokenStore:
+        """Return the token store of a split of the corpus, built once for all runs."""
+        with progress(f"tokenizing {self.corpus.name}/{split}", "documents", self.shown) as report:
+            return open_store(self.cache / "stores", self.corpus, split, self.start.tokenizer, report)
+
+    @cached_property
+    def start(self) -> Start:
+        """Where ``pre``, and without ``init_from_ft`` also ``ft``, starts."""
+        if self.config.init_from is None:
+            return self._scratch()
+        return open_start(self.config.init_from, self.cache)
+
+    @cached_property
+    def start_ft(self) -> Start:
+        """Where ``ft`` starts."""
+        if self.config.init_from_ft is None:
+            return self.start
+        other = open_start(self.config.init_from_ft, self.cache)
+        if other.tokenizer.fingerprint != self.start.tokenizer.fingerprint:
+            raise ValueError("init_from_ft: its tokenizer differs from init_from's; both encoders must read the same tokens")
+        return other
+
+    def _scratch(self) -> Start:
+        tokenizer = self._own_tokenizer()
+        model = build_model(self.settings("encoder"), tokenizer.vocabulary, RETAINED_HEADS, seed=self.config.seed)
+        return Start(model, tokenizer, None, ("mlm", "pooler", "pair"))
+
+    def _own_tokenizer(self) -> Tokenizer:
+        settings = self.settings("tokenizer")
+        made_from = hash_json([vars(settings), self.corpus.fingerprint, 1])
+        folder = self.cache / "tokenizers" / made_from[:16]
+        if settings.path is not None:
+            return open_tokenizer(settings, ())
+        if folder.is_dir():
+            return Tokenizer.load(folder)
+        with progress("training the tokenizer", "documents", self.shown) as report:
+            documents = (report(count, None) or document for count, document in enumerate(self.corpus.documents("train")))
+            tokenizer = open_tokenizer(settings, (sentence for document in documents for sentence in document))
+        tokenizer.save(folder)
+        return tokenizer
+
+    def model_for_task(self) -> Model:
+        """Return a fresh ``ft``: a copy of its start with a new task head, drawn from the run's seed."""
+        model = copy.deepcopy(self.start_ft.model)
+        regression = self.task.kind == "regression"
+        model.add_task_head(1 if regression else len(self.task.labels), regression, seed=self.config.seed)
+        model.dropout = self.config.method.dropout
+        return model
+
+    def loading(self) -> Loading:
+        """Return how the global batch is cut and loaded."""
+        budget = self.config.budget
+        return Loading(budget.batch, budget.accumulate, self.config.trainer.workers, self.config.seed)
+
+    def training(self, steps_per_epoch: int) -> Training:
+        """Return what a trained method needs beside its models."""
+        budget = self.settings("budget")
+        schedule = build(self.config.schedule)
+        clock = Clock(budget, steps_per_epoch)
+        return Training(self.settings("optimizer"), schedule, clock, self.config.seed, budget.clip, budget.accumulate)
+
+
+def open_start(place: str, cache: Path) -> Start:
+    """Open a run folder (its ``models/pre``, else ``models/ft``) or a Hugging Face model folder."""
+    path = Path(place).expanduser()
+    if not path.is_dir():
+        raise ValueError(f"init_from: {place} is no folder; give a finished run's folder or a Hugging Face model folder")
+    result = read_result(path)
+    if result is not None:
+        lineage = str(result["id"])
+        path = next((path / "models" / name for name in ("pre", "ft") if (path / "models" / name).is_dir()), path)
+    elif (path / "config.yaml").exists():
+        raise ValueError(f"init_from: the run {place} is not finished; finish it with `tofro run`, or give another folder")
+    else:
+        lineage = fingerprint_path(path, cache, None)
+    opened = load_model(path, heads_may_be_missing=RETAINED_HEADS)
+    return Start(opened.model, Tokenizer.load(path), lineage, tuple(opened.missing))

@@ -1,0 +1,105 @@
+"""What is measured of an encoder: held-out masked words, sentence pairs, and linear probes on tasks.
+
+In: a run's context and a model. Out: ``{"<split>/<what>_<encoder>": number}``. The measures of a starting point are kept under the
+cache, because every run from that point needs them; everything else is computed afresh.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from typing import Any
+
+from tofro.batches.datamodules import evaluation_batches, task_batches
+from tofro.config.build import build
+from tofro.config.compose import compose
+from tofro.encoders.model import Model
+from tofro.measures.leak import leak_accuracy
+from tofro.measures.mlm import retention
+from tofro.measures.probes import linear_probe
+from tofro.measures.tasks import evaluate_task
+from tofro.modules.settings import MethodSettings
+from tofro.runs.context import Context
+from tofro.runs.folder import write_json
+from tofro.runs.progress import progress
+from tofro.text.fingerprint import hash_json
+from tofro.text.task import Task
+
+BATCH = 64  # sequences of an evaluation batch; no measure depends on it
+VERSION = 1  # of the measures: a change makes kept ones stale
+
+
+def measure(context: Context, model: Model, encoder: str) -> dict[str, float]:
+    """Return retention (held-out MLM loss, pair accuracy) and use (linear probes) of ``model``, named for ``encoder``."""
+    values = {f"validation/{name}_{encoder}": value for name, value in held_out(context, model).items()}
+    tasks = probe_tasks(context)
+    with progress(f"probing {encoder}", "tasks", context.shown) as report:
+        for done, task in enumerate(tasks):
+            report(done, len(tasks))
+            values[f"test/probe_{task.name}_{encoder}"] = probe(context, model, task, "test")
+    return values
+
+
+def start_measures(context: Context, settings: MethodSettings) -> dict[str, float]:
+    """Return the measures of the model both encoders started from, from the cache where they are known."""
+    if not settings.measure:
+        return {}
+    start = context.start
+    if start.lineage is None:
+        return measure(context, start.model, "start")
+    key = [VERSION, start.lineage, context.corpus.fingerprint, *sorted(task.fingerprint for task in probe_tasks(context))]
+    path = context.cache / "measures" / f"{hash_json(key)[:16]}.json"
+    if path.exists():
+        known: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+        return known
+    values = measure(context, start.model, "start")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, values)
+    return values
+
+
+def held_out(context: Context, model: Model) -> dict[str, float]:
+    """Return the fixed-mask MLM loss and the pair accuracy on the corpus' held-out split, where the model has the heads."""
+    if not {"mlm", "pair"} & set(model.heads):
+        return {}
+    store = context.store("validation")
+    batches = evaluation_batches(store, context.start.tokenizer, context.settings("objective"), BATCH)
+    return retention(model, batches, context.store("train"))
+
+
+def leaks(context: Context) -> dict[str, float]:
+    """Return what a classifier on lengths, punctuation and positions alone reaches on the pair objective."""
+    objective = context.settings("objective")
+    if objective.pair == "none":
+        return {}
+    values = leak_accuracy(context.store("train"), context.store("validation"), context.start.tokenizer, objective)
+    return {f"validation/{name}": value for name, value in values.items()}
+
+
+def probe(context: Context, model: Model, task: Task, split: str) -> float:
+    """Return the score on ``split`` of a linear probe of the encoder, fitted on the task's training rows."""
+    tokenizer = context.start.tokenizer
+    return linear_probe(model, task, split, lambda examples: task_batches(examples, tokenizer, context.config.task.max_length, BATCH))
+
+
+def task_score(context: Context, model: Model, split: str) -> float:
+    """Return the task's metric of ``model`` and its task head on ``split``."""
+    task = context.task
+    batches = task_batches(task.splits[split], context.start.tokenizer, context.config.task.max_length, BATCH, task.labels)
+    return evaluate_task(model, batches, task)
+
+
+def probe_tasks(context: Context) -> list[Task]:
+    """Return the tasks to probe: the run's own, where its method has one, and those of ``method.probes``."""
+    names = [name for name in context.config.method.probes if name != context.config.task.name]
+    own = [context.task] if "task" in context.config.method.reads else []
+    others = [built_in_task(name) for name in names]
+    if not own and context.config.task.name in context.config.method.probes:
+        others.append(built_in_task(context.config.task.name))
+    return own + others
+
+
+@lru_cache(maxsize=16)
+def built_in_task(name: str) -> Any:
+    """Return a task of conf/task as it stands there."""
+    return build(compose([f"task={name}"]).task)
