@@ -1,0 +1,274 @@
+"""Model folders in the layout of Hugging Face: config.json, model.safetensors, the tokenizer's files.
+
+In: a :class:`~tofro.encoders.model.Model` and a tokenizer, or a folder of a BERT. Out: a folder that ``transformers`` opens
+without remote code, or a :class:`ModelFolder`. Heads that the Hugging Face class of the folder does not have lie beside it in
+tofro_heads.safetensors. Reading executes nothing: safetensors only, and a config.json that names code is refused.
+Left out: names and keys (bert.py), model cards, downloads.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import safetensors
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from tofro.encoders import bert
+from tofro.encoders.model import Model, initialise
+
+CONFIG, WEIGHTS, EXTRA_HEADS = "config.json", "model.safetensors", "tofro_heads.safetensors"
+
+
+class SavableTokenizer(Protocol):
+    """What a folder needs of a tokenizer."""
+
+    @property
+    def pad_id(self) -> int:
+        """Id of [PAD]."""
+
+    def save(self, folder: Path) -> Any:
+        """Write the tokenizer's files."""
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A model that was read, and what else its folder said."""
+
+    model: Model
+    labels: tuple[str, ...] | None  # of the task head, by class number; () for a regression; None without a task head
+    folder: Path  # where the tokenizer's files lie too
+    made_anew: tuple[str, ...]  # heads the folder lacked, drawn from the seed
+
+
+def save_model(folder: Path, model: Model, tokenizer: SavableTokenizer, labels: tuple[str, ...] | None = None) -> None:
+    """Write ``model`` and ``tokenizer`` to ``folder``, whole or not at all.
+
+    ``labels`` are the names of the task head's classes, by number; without them they are called LABEL_0, LABEL_1... Everything
+    is written to a sibling folder, flushed to disk and renamed. A model folder of that name is replaced; a folder that holds
+    anything else is a ValueError.
+    """
+    folder = Path(os.path.abspath(folder))
+    _check_replaceable(folder)
+    description = _describe_model(model, labels)
+    architecture = _architecture(model)
+    config = bert.write_config(description, model.dropout, tokenizer.pad_id, architecture)
+    main, extra = _split_heads(bert.to_hugging_face(model.state_dict()), architecture)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
+    temporary.mkdir()
+    try:
+        (temporary / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        save_file(main, temporary / WEIGHTS, metadata={"format": "pt"})
+        if extra:
+            save_file(extra, temporary / EXTRA_HEADS, metadata={"format": "pt"})
+        tokenizer.save(temporary)
+        _flush(temporary)
+        _move(temporary, folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def load_model(folder: Path, heads_may_be_missing: Collection[str] = (), dropout: float = 0.0, seed: int = 0) -> ModelFolder:
+    """Read a BERT folder strictly: every tensor must be there and of its shape, and none may be left over.
+
+    The heads are those whose weights lie in the folder. Heads in ``heads_may_be_missing`` (``mlm``, ``pooler``, ``pair``) are
+    made anew from ``seed`` where the folder lacks them; any other head that the folder's architecture promises must be there.
+    Weights are kept in fp32. Raises ValueError, with the file and what to do, for everything that cannot be read.
+    """
+    folder = Path(folder)
+    source = str(folder / CONFIG)
+    description = bert.describe(_read_config(folder), source)
+    tensors = bert.canonical(_read_tensors(folder), str(folder / WEIGHTS))
+    present = {head for head, prefix in bert.HEAD_PREFIXES.items() if any(name.startswith(prefix) for name in tensors)}
+    required = (set(description.heads) | set(heads_may_be_missing)) - present
+    refused = sorted(required - set(heads_may_be_missing))
+    if refused:
+        raise ValueError(f"{folder / WEIGHTS}: has no weights of the heads {', '.join(refused)}, which {CONFIG} promises.")
+    _check_depth(description, tensors, folder)
+    _check_tokenizer(folder, description.vocabulary)
+    classes = (1 if description.regression else len(description.labels)) if "task" in present else None
+    try:
+        with torch.device("meta"):
+            heads = present | required
+            model = Model(description.settings, description.vocabulary, heads, dropout, classes, description.regression)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
+    made_anew = tuple(head for head in model.heads if head not in present)
+    _fill(model, tensors, made_anew, seed, folder)
+    return ModelFolder(model, description.labels if "task" in present else None, folder, made_anew)
+
+
+def _describe_model(model: Model, labels: tuple[str, ...] | None) -> bert.Description:
+    regression = False
+    if "task" in model.heads:
+        head: Any = model.heads["task"]
+        regression = head.regression
+        labels = labels or tuple(f"LABEL_{index}" for index in range(head.classes))
+        assert regression or len(set(labels)) == head.classes, f"{len(labels)} labels for {head.classes} classes"
+    return bert.Description(model.settings, model.vocabulary, (), labels or (), regression)
+
+
+def _architecture(model: Model) -> str:
+    """Return the first Hugging Face class whose heads the model has."""
+    return next(name for name, heads in bert.ARCHITECTURES.items() if set(heads) <= set(model.heads))
+
+
+def _split_heads(tensors: dict[str, Tensor], architecture: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Split tensors into those of ``architecture``, under its own names, and those of heads that it does not have."""
+    inside = set(bert.ARCHITECTURES[architecture]) | ({"pooler"} if architecture == "BertModel" else set())
+    outside = tuple(prefix for head, prefix in bert.HEAD_PREFIXES.items() if head not in inside)
+    prefix = "bert." if architecture == "BertModel" else ""
+    main = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if not name.startswith(outside)}
+    return main, {name: tensor for name, tensor in tensors.items() if name.startswith(outside)}
+
+
+def _check_replaceable(folder: Path) -> None:
+    if not folder.exists():
+        return
+    entries = list(folder.iterdir()) if folder.is_dir() else [folder]
+    ours = any(entry.name == WEIGHTS for entry in entries) and all(entry.is_file() for entry in entries) and folder.is_dir()
+    if entries and not ours:
+        raise ValueError(f"{folder}: is in the way and not a model folder; choose another path or remove it.")
+
+
+def _flush(folder: Path) -> None:
+    for path in [*folder.rglob("*"), folder]:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _move(temporary: Path, folder: Path) -> None:
+    """Rename ``temporary`` to ``folder``; an older model folder goes only after the new one stands."""
+    if not folder.exists():
+        os.rename(temporary, folder)
+    else:
+        older = folder.with_name(f"{temporary.name}.old")
+        os.rename(folder, older)
+        try:
+            os.rename(temporary, folder)
+        except OSError:
+            os.rename(older, folder)
+            raise
+        shutil.rmtree(older)
+    handle = os.open(folder.parent, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: there is no such model folder.")
+    if not path.is_file():
+        raise ValueError(f"{path}: not found; a model folder holds {CONFIG} and {WEIGHTS}.")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: is not JSON in UTF-8 ({error}).") from None
+    if not isinstance(config, dict):
+        raise ValueError(f"{path}: must hold a JSON object.")
+    return config
+
+
+def _read_tensors(folder: Path) -> dict[str, Tensor]:
+    path = folder / WEIGHTS
+    if not path.is_file():
+        if (folder / f"{WEIGHTS}.index.json").is_file():
+            raise ValueError(f"{folder}: the weights are cut into several files; save the model again as one {WEIGHTS}.")
+        if (folder / "pytorch_model.bin").is_file():
+            raise ValueError(
+                f"{folder}: pytorch_model.bin is a pickle, which can run code, and is not read. Where you trust it, convert it: "
+                f"transformers' AutoModel.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER) writes {WEIGHTS}."
+            )
+        raise ValueError(f"{path}: not found; the folder has no weights.")
+    tensors = _read_safetensors(path)
+    extra = folder / EXTRA_HEADS
+    if extra.is_file():
+        for name, tensor in _read_safetensors(extra).items():
+            if name in tensors:
+                raise ValueError(f"{extra}: the tensor {name} is in {WEIGHTS} too.")
+            tensors[name] = tensor
+    return tensors
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        tensors = load_file(path)
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise ValueError(f"{path}: is damaged or not a safetensors file ({error}).") from None
+    odd = [name for name, tensor in tensors.items() if not tensor.is_floating_point() and not name.endswith("position_ids")]
+    if odd:
+        raise ValueError(f"{path}: {odd[0]} holds {tensors[odd[0]].dtype}; quantised weights are not read.")
+    return tensors
+
+
+def _check_depth(description: bert.Description, tensors: dict[str, Tensor], folder: Path) -> None:
+    """Compare the numbers of layers before any is built, so that a config cannot ask for a billion of them."""
+    found = {name.split(".")[3] for name in tensors if name.startswith("bert.encoder.layer.")}
+    if len(found) != description.settings.layers:
+        raise ValueError(f"{folder}: {CONFIG} says {description.settings.layers} layers, {WEIGHTS} holds {len(found)}.")
+
+
+def _check_tokenizer(folder: Path, vocabulary: int) -> None:
+    """Refuse a tokenizer whose largest id has no embedding."""
+    path, size = folder / "tokenizer.json", 0
+    if path.is_file():
+        import tokenizers
+
+        try:
+            tokens = tokenizers.Tokenizer.from_file(str(path)).get_vocab(with_added_tokens=True)
+        except Exception as error:  # the library raises bare Exception
+            raise ValueError(f"{path}: is not a tokenizer ({error}).") from None
+        size = 1 + max(tokens.values(), default=-1)
+    elif (folder / "vocab.txt").is_file():
+        path = folder / "vocab.txt"
+        with path.open(encoding="utf-8", errors="replace") as lines:
+            size = sum(1 for _ in lines)
+    if size > vocabulary:
+        raise ValueError(
+            f"{path}: the tokenizer has {size} entries, the embedding in {WEIGHTS} only {vocabulary}; "
+            "this tokenizer belongs to another model."
+        )
+
+
+@torch.no_grad()
+def _fill(model: Model, tensors: dict[str, Tensor], made_anew: tuple[str, ...], seed: int, folder: Path) -> None:
+    """Give ``model``, still without memory, its weights, after comparing names and shapes with the tensors of the folder."""
+    fresh = tuple(f"heads.{head}." for head in made_anew)
+    state = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(fresh)}
+    expected = {
+        theirs: list(part.shape)
+        for ours, tensor in state.items()
+        for theirs, part in zip(bert.names_of(ours), tensor.chunk(len(bert.names_of(ours))), strict=True)
+    }
+    problems = [f"{name} is missing" for name in expected if name not in tensors]
+    problems += [f"{name} is left over" for name in tensors if name not in expected]
+    problems += [
+        f"{name} has shape {list(tensors[name].shape)}, not {shape}"
+        for name, shape in expected.items()
+        if name in tensors and list(tensors[name].shape) != shape
+    ]
+    if problems:
+        more = f" and {len(problems) - 10} more" if len(problems) > 10 else ""
+        raise ValueError(f"{folder / WEIGHTS}: does not fit {CONFIG}: {'; '.join(problems[:10])}{more}.")
+    model.to_empty(device="cpu")
+    parameters = dict(model.named_parameters())
+    for ours in state:
+        parameters[ours].copy_(torch.cat([tensors[theirs].to(parameters[ours].dtype) for theirs in bert.names_of(ours)]))
+    for head in made_anew:
+        initialise(model.heads[head], model.settings.init_std, seed, f"heads.{head}")

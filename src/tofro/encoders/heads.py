@@ -1,0 +1,71 @@
+"""What turns states into predictions: heads that match Hugging Face's BERT heads weight for weight.
+
+In: states ``(T, D)`` of an encoder, or pooled states ``(B, D)``. Out: fp32-ready logits. Left out: the token embedding, which
+the MLM head borrows from the encoder at call time, and dropout, which the model applies.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tofro.encoders.settings import EncoderSettings
+
+
+class MLMHead(nn.Module):
+    """Dense, GELU, norm, then the product with the token embedding, plus a bias per vocabulary entry."""
+
+    def __init__(self, settings: EncoderSettings, vocabulary: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(settings.width, settings.width)
+        self.norm = nn.LayerNorm(settings.width, eps=settings.norm_eps)
+        self.bias = nn.Parameter(torch.zeros(vocabulary))
+
+    def forward(self, states: Tensor, embedding: Tensor) -> Tensor:
+        """Return logits (M, V) for the states (M, D) of masked tokens; ``embedding`` is the encoder's (V, D)."""
+        return F.linear(self.norm(F.gelu(self.dense(states))), embedding, self.bias)
+
+
+class Pooler(nn.Module):
+    """Dense and tanh on the state of the first token, [CLS]."""
+
+    def __init__(self, settings: EncoderSettings) -> None:
+        super().__init__()
+        self.dense = nn.Linear(settings.width, settings.width)
+
+    def forward(self, first: Tensor) -> Tensor:
+        """Return (B, D) for the states (B, D) of the first tokens."""
+        return torch.tanh(self.dense(first))
+
+
+class PairHead(nn.Module):
+    """How two segments relate: logits of (in order, swapped) or of (B follows A, B is random)."""
+
+    def __init__(self, settings: EncoderSettings) -> None:
+        super().__init__()
+        self.linear = nn.Linear(settings.width, 2)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Return logits (B, 2) for pooled states (B, D)."""
+        return self.linear(pooled)
+
+
+class TaskHead(nn.Module):
+    """Logits of C classes, or one score where the task is a regression."""
+
+    def __init__(self, settings: EncoderSettings, classes: int, regression: bool = False) -> None:
+        super().__init__()
+        assert classes == 1 or not regression
+        self.regression = regression
+        self.linear = nn.Linear(settings.width, classes)
+
+    @property
+    def classes(self) -> int:
+        """Number of outputs C; 1 for a regression."""
+        return self.linear.out_features
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Return logits (B, C), or scores (B,) for a regression."""
+        logits = self.linear(pooled)
+        return logits.squeeze(-1) if self.regression else logits

@@ -1,0 +1,147 @@
+"""An encoder with its heads: the thing that is pretrained, fine-tuned, saved and loaded.
+
+In: :class:`EncoderSettings` and a vocabulary size. Out: :class:`Model`, whose weights are a function of the seed alone, not of
+any global random state. Left out: reading and writing (folder.py), losses (objectives), what trains (tuning.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tofro.batches.types import Batch
+from tofro.encoders.encoder import Encoder
+from tofro.encoders.heads import MLMHead, PairHead, Pooler, TaskHead
+from tofro.encoders.pooling import first_states
+from tofro.encoders.settings import EncoderSettings
+
+HEADS = ("mlm", "pooler", "pair", "task")
+
+
+class Model(nn.Module):
+    """``encoder`` and ``heads`` (some of ``mlm``, ``pooler``, ``pair``, ``task``). ``copy.deepcopy`` gives an independent twin.
+
+    Construct it through :func:`build_model` or ``load_model``: the constructor leaves PyTorch's own initial weights.
+    """
+
+    def __init__(
+        self,
+        settings: EncoderSettings,
+        vocabulary: int,
+        heads: Iterable[str],
+        dropout: float = 0.0,
+        classes: int | None = None,
+        regression: bool = False,
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        self.vocabulary = vocabulary
+        self.encoder = Encoder(settings, vocabulary, dropout)
+        self.heads = nn.ModuleDict()
+        wanted = set(heads)
+        assert wanted <= set(HEADS), f"unknown heads {wanted - set(HEADS)}"
+        if wanted & {"pair", "task"}:
+            wanted.add("pooler")
+        for name in HEADS:  # a fixed order, so that parameters are listed alike whatever the order asked for
+            if name in wanted:
+                self.heads[name] = _make_head(name, settings, vocabulary, classes, regression)
+
+    @property
+    def dropout(self) -> float:
+        """Dropout of encoder and task head in training mode."""
+        return self.encoder.dropout
+
+    @dropout.setter
+    def dropout(self, value: float) -> None:
+        self.encoder.dropout = value
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return the last layer's states (T, D)."""
+        return self.encoder(batch)
+
+    def mlm_logits(self, states: Tensor, masked: Tensor) -> Tensor:
+        """Return logits (M, V) for the tokens at ``masked`` (M,), indices into the states (T, D)."""
+        return self.heads["mlm"](states.index_select(0, masked), self.encoder.embeddings.tokens.weight)
+
+    def pair_logits(self, states: Tensor, batch: Batch) -> Tensor:
+        """Return logits (B, 2) of how the two segments of each sequence relate."""
+        return self.heads["pair"](self._pooled(states, batch))
+
+    def task_logits(self, states: Tensor, batch: Batch) -> Tensor:
+        """Return logits (B, C) of the classes, or scores (B,) for a regression."""
+        pooled = F.dropout(self._pooled(states, batch), self.dropout, self.training)
+        return self.heads["task"](pooled)
+
+    def add_task_head(self, classes: int, regression: bool = False, seed: int = 0) -> None:
+        """Put a fresh task head in place of the one that is there, and a fresh pooler where there is none."""
+        device, made = self.encoder.embeddings.tokens.weight.device, ["task"]
+        if "pooler" not in self.heads:
+            made.append("pooler")
+        for name in made:
+            head = _make_head(name, self.settings, self.vocabulary, classes, regression)
+            initialise(head, self.settings.init_std, seed, f"heads.{name}")
+            self.heads[name] = head.to(device)
+
+    def _pooled(self, states: Tensor, batch: Batch) -> Tensor:
+        return self.heads["pooler"](first_states(states, batch))
+
+
+def build_model(
+    settings: EncoderSettings,
+    vocabulary: int,
+    heads: Iterable[str] = ("mlm", "pair"),
+    dropout: float = 0.0,
+    seed: int = 0,
+    classes: int | None = None,
+    regression: bool = False,
+) -> Model:
+    """Return a model with fresh weights, the same for the same arguments on every call.
+
+    ``vocabulary`` counts the rows of the token embedding (``Tokenizer.vocabulary``). ``classes`` adds a task head with that
+    many outputs, ``regression`` one with a single output. A pooler comes with a pair or task head. Encoder weights do not
+    depend on which heads there are.
+    """
+    wanted = set(heads)
+    if classes is not None or regression:
+        wanted.add("task")
+    with torch.device("meta"):  # no memory, no draw from the global random state
+        model = Model(settings, vocabulary, wanted, dropout, classes, regression)
+    model.to_empty(device="cpu")
+    initialise(model, settings.init_std, seed)
+    return model
+
+
+@torch.no_grad()
+def initialise(module: nn.Module, std: float, seed: int, name: str = "") -> None:
+    """Draw the weights of ``module`` from N(0, std²) as BERT does: biases 0, norms 1, the embedding of [PAD] (row 0) zero.
+
+    Each weight has its own generator, seeded by (seed, its name in the model), so adding a head changes no other weight.
+    ``name`` is the module's own name in the model.
+    """
+    for path, part in module.named_modules(prefix=name):
+        for key, parameter in part.named_parameters(recurse=False):
+            if key == "bias":
+                parameter.zero_()
+            elif isinstance(part, nn.LayerNorm):
+                parameter.fill_(1.0)
+            else:
+                digest = hashlib.sha256(f"{seed}:{path}.{key}".encode()).digest()
+                generator = torch.Generator().manual_seed(int.from_bytes(digest[:4], "big"))
+                parameter.normal_(0.0, std, generator=generator)
+        if path == "encoder.embeddings.tokens":
+            part.weight[0] = 0.0
+
+
+def _make_head(name: str, settings: EncoderSettings, vocabulary: int, classes: int | None, regression: bool) -> nn.Module:
+    if name == "mlm":
+        return MLMHead(settings, vocabulary)
+    if name == "pooler":
+        return Pooler(settings)
+    if name == "pair":
+        return PairHead(settings)
+    assert regression or classes, "a task head needs its number of classes"
+    return TaskHead(settings, 1 if regression else int(classes or 0), regression)

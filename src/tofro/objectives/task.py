@@ -1,0 +1,23 @@
+"""What fine-tuning minimises: cross-entropy of classes, squared error of scores.
+
+In: the model's outputs for the local micro-batch and the number of samples of the *global* batch. Out: scalars whose sum over
+micro-batches and ranks is the global mean.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from tofro.objectives.language import summed_cross_entropy
+
+
+def classification_loss(logits: Tensor, labels: Tensor, count: int) -> Tensor:
+    """Return the summed cross-entropy of ``logits`` (B, C) and class numbers ``labels`` (B,), divided by ``count``. In nats."""
+    return summed_cross_entropy(logits, labels) / count
+
+
+def regression_loss(scores: Tensor, labels: Tensor, count: int) -> Tensor:
+    """Return the summed squared error of ``scores`` (B,) and ``labels`` (B,), divided by ``count``."""
+    assert scores.shape == labels.shape, f"scores {tuple(scores.shape)} against labels {tuple(labels.shape)}"
+    wide = scores if scores.element_size() >= 4 else scores.float()
+    return (wide - labels).square().sum() / count

@@ -1,0 +1,214 @@
+"""The encoder's properties: packing is invisible, freezing costs nothing, weights are a function of the seed."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tofro.batches.types import Batch
+from tofro.encoders.attention import Layout, attend
+from tofro.encoders.model import Model, build_model
+from tofro.encoders.pooling import pool
+from tofro.encoders.settings import EncoderSettings
+from tofro.encoders.tuning import train_all, train_head, train_top_k
+
+from .conftest import SMALL, VOCABULARY, make_batch, randomise, unpad
+
+LENGTHS = [7, 1, 12, 3]
+
+
+def alone(batch: Batch, index: int) -> Batch:
+    """One sequence of a batch as a batch of its own."""
+    start, end = batch.cu_seqlens[index : index + 2].tolist()
+    cut = {name: getattr(batch, name)[start:end] for name in ("tokens", "positions", "segments")}
+    return Batch(**cut, cu_seqlens=torch.tensor([0, end - start], dtype=torch.int32), max_length=end - start)
+
+
+@pytest.fixture
+def model() -> Model:
+    """A small model with a head of each kind and random weights everywhere."""
+    built = build_model(SMALL, VOCABULARY, classes=3)
+    randomise(built)
+    return built
+
+
+@pytest.mark.parametrize("lengths", [LENGTHS, [5, 5, 5]])
+def test_attention_equals_a_loop_over_sequences(lengths: list[int]) -> None:
+    qkv = torch.randn(sum(lengths), 3, 2, 8, dtype=torch.float64, requires_grad=True)
+    cu_seqlens = torch.tensor([0, *torch.tensor(lengths).cumsum(0).tolist()], dtype=torch.int32)
+    expected = []
+    for part in qkv.split(lengths):
+        query, key, value = part.unbind(1)
+        weights = (torch.einsum("qhd,khd->hqk", query, key) / math.sqrt(8)).softmax(-1)
+        expected.append(torch.einsum("hqk,khd->qhd", weights, value).flatten(1))
+    reference = torch.cat(expected)
+    result = attend(qkv, Layout(cu_seqlens, max(lengths), sum(lengths)))
+    torch.testing.assert_close(result, reference, atol=1e-12, rtol=0)
+    weight = torch.randn_like(reference)
+    gradients = [torch.autograd.grad((out * weight).sum(), qkv)[0] for out in (result, reference)]
+    torch.testing.assert_close(*gradients, atol=1e-12, rtol=0)
+
+
+def test_packed_equals_padded(model: Model) -> None:
+    batch = make_batch(LENGTHS)
+    longest, size = batch.max_length, batch.size
+    mask = torch.arange(longest)[None] < batch.cu_seqlens.diff()[:, None]
+    grid = {name: torch.zeros(size, longest, dtype=torch.int64) for name in ("tokens", "positions", "segments")}
+    for name, values in grid.items():
+        values[mask] = getattr(batch, name)
+    encoder = model.encoder
+    states = encoder.embeddings.norm(
+        encoder.embeddings.tokens(grid["tokens"])
+        + encoder.embeddings.segments(grid["segments"])
+        + encoder.embeddings.positions(grid["positions"])
+    )
+    for layer in encoder.layers:
+        query, key, value = layer.attention.qkv(states).view(size, longest, 3, SMALL.heads, -1).unbind(2)
+        scores = torch.einsum("bqhd,bkhd->bhqk", query, key) / math.sqrt(SMALL.width / SMALL.heads)
+        weights = scores.masked_fill(~mask[:, None, None], -torch.inf).softmax(-1)
+        mixed = torch.einsum("bhqk,bkhd->bqhd", weights, value).flatten(2)
+        states = layer.attention.norm(states + layer.attention.output(mixed))
+        inner = F.gelu(layer.feed_forward.up(states))
+        states = layer.feed_forward.norm(states + layer.feed_forward.down(inner))
+    torch.testing.assert_close(encoder(batch), unpad(states, batch), atol=1e-5, rtol=0)
+
+
+def test_a_sequence_does_not_see_its_neighbours(model: Model) -> None:
+    batch = make_batch(LENGTHS)
+    states = model.encoder(batch).split(LENGTHS)
+    for index, expected in enumerate(states):
+        torch.testing.assert_close(model.encoder(alone(batch, index)), expected, atol=1e-5, rtol=0)
+
+
+def test_all_layers_end_with_the_last(model: Model) -> None:
+    batch = make_batch(LENGTHS)
+    every = model.encoder(batch, layers="all")
+    assert len(every) == SMALL.layers + 1
+    assert torch.equal(every[-1], model.encoder(batch))
+
+
+def test_dropout_acts_in_training_only_and_can_be_set(model: Model) -> None:
+    batch = make_batch(LENGTHS)
+    plain = model.encoder(batch)
+    model.dropout = 0.5
+    assert not torch.equal(model.encoder(batch), plain)
+    assert torch.equal(model.eval().encoder(batch), plain)
+    assert not torch.equal(model.train().encoder(batch), model.encoder(batch))
+
+
+def test_weights_are_a_function_of_the_seed() -> None:
+    state = torch.random.get_rng_state()
+    first = build_model(SMALL, VOCABULARY, seed=3).state_dict()
+    assert torch.equal(torch.random.get_rng_state(), state)  # neither reads nor moves the global generator
+    torch.manual_seed(99)
+    second = build_model(SMALL, VOCABULARY, heads=("mlm",), seed=3, classes=4).state_dict()
+    other = build_model(SMALL, VOCABULARY, seed=4).state_dict()
+    shared = first.keys() & second.keys()
+    assert any(name.startswith("heads.mlm") for name in shared)
+    assert all(torch.equal(first[name], second[name]) for name in shared)
+    assert not torch.equal(first["encoder.embeddings.tokens.weight"], other["encoder.embeddings.tokens.weight"])
+
+
+def test_initial_weights_are_berts() -> None:
+    settings = EncoderSettings(layers=2, width=128, heads=2, intermediate=512)
+    model = build_model(settings, VOCABULARY, classes=3)
+    for name, tensor in model.state_dict().items():
+        if name.endswith("bias"):
+            assert not tensor.any(), name
+        elif ".norm." in name:
+            assert (tensor == 1).all(), name
+        elif tensor.numel() > 10_000:
+            assert abs(tensor.std() - 0.02) < 5e-4, name
+            assert abs(tensor.mean()) < 5e-4, name
+    assert not model.encoder.embeddings.tokens.weight[0].any()
+    qkv = model.encoder.layers[0].attention.qkv.weight
+    assert not torch.equal(qkv, model.encoder.layers[1].attention.qkv.weight)
+
+
+def test_copies_are_independent(model: Model) -> None:
+    batch = make_batch(LENGTHS)
+    twin = copy.deepcopy(model)
+    before = model.mlm_logits(model.encoder(batch), batch.masked)
+    assert torch.equal(twin.mlm_logits(twin.encoder(batch), batch.masked), before)
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.zero_()
+    assert torch.equal(model.mlm_logits(model.encoder(batch), batch.masked), before)
+
+
+def test_mlm_head_is_tied_to_the_embedding(model: Model) -> None:
+    batch = make_batch(LENGTHS)
+    logits = model.mlm_logits(model.encoder(batch).detach(), batch.masked)
+    assert logits.shape == (len(batch.masked), VOCABULARY)
+    logits.sum().backward()
+    assert model.encoder.embeddings.tokens.weight.grad.abs().sum() > 0
+
+
+def test_task_heads_have_their_shapes_and_replace_one_another(model: Model) -> None:
+    batch = make_batch(LENGTHS)
+    states = model.encoder(batch)
+    assert model.task_logits(states, batch).shape == (4, 3)
+    pooler = model.heads["pooler"].dense.weight.clone()
+    model.add_task_head(1, regression=True, seed=5)
+    assert model.task_logits(states, batch).shape == (4,)
+    assert torch.equal(model.heads["pooler"].dense.weight, pooler)
+    bare = build_model(SMALL, VOCABULARY, heads=())
+    bare.add_task_head(3, seed=7)
+    expected = build_model(SMALL, VOCABULARY, heads=(), seed=7, classes=3).heads.state_dict()
+    assert bare.heads.state_dict().keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in bare.heads.state_dict().items())
+
+
+def test_heads_must_divide_the_width() -> None:
+    with pytest.raises(ValueError, match=r"encoder\.heads"):
+        build_model(EncoderSettings(width=64, heads=5), VOCABULARY)
+
+
+@pytest.mark.parametrize("lengths", [LENGTHS, [6, 6]])
+def test_pooling_equals_a_loop(lengths: list[int]) -> None:
+    batch = make_batch(lengths)
+    states = torch.randn(sum(lengths), 8)
+    parts = states.split(lengths)
+    torch.testing.assert_close(pool(states, batch, "mean"), torch.stack([part.mean(0) for part in parts]))
+    assert torch.equal(pool(states, batch, "cls"), torch.stack([part[0] for part in parts]))
+    with pytest.raises(ValueError, match="max"):
+        pool(states, batch, "max")
+
+
+def test_mean_pooling_sums_in_fp32() -> None:
+    batch = make_batch([4000, 3000])
+    states = torch.full((7000, 4), 1.01, dtype=torch.bfloat16)
+    pooled = pool(states, batch)
+    assert pooled.dtype == torch.float32
+    torch.testing.assert_close(pooled, torch.full((2, 4), float(states[0, 0])), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(("tune", "depth"), [(train_all, 0), (lambda model: train_top_k(model, 1), 3), (train_head, 4)])
+def test_no_graph_below_the_lowest_trainable_layer(model: Model, tune: object, depth: int) -> None:
+    batch = make_batch(LENGTHS)
+    with torch.no_grad():
+        full = model.encoder(batch)
+    tune(model)  # type: ignore[operator]
+    assert model.encoder.frozen_depth == depth
+    every = model.encoder(batch, layers="all")
+    assert [states.requires_grad for states in every] == [index >= depth for index in range(SMALL.layers + 1)]
+    assert torch.equal(every[-1], full)
+
+
+def test_a_frozen_encoder_saves_no_activations(model: Model) -> None:
+    batch, saved = make_batch(LENGTHS), []
+    train_head(model)
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: saved.append(tensor) or tensor, lambda tensor: tensor):
+        states = model.encoder(batch)
+        assert not saved
+        model.task_logits(states, batch)
+    assert saved
+
+
+def test_no_grad_outside_stays_no_grad(model: Model) -> None:
+    with torch.no_grad():
+        assert not model.encoder(make_batch(LENGTHS)).requires_grad
