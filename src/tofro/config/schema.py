@@ -75,6 +75,8 @@ NEUTRAL_GROUPS = ("trainer", "logger")
 NEUTRAL_KEYS = ("outputs_dir", "study", "stage")
 LENGTHS = ("steps", "epochs", "minutes")
 
+READ_FROM_PATH = ("tofro.text.corpus.read_corpus", "tofro.text.task.read_task")  # _target_s that are nothing without a path
+
 # Lightning's own arguments that bear on no result; everything else has its key here.
 FIT_KEYS = ("benchmark", "detect_anomaly", "enable_model_summary", "num_nodes", "profiler", "strategy")
 LIGHTNING_KEYS = {
@@ -202,6 +204,8 @@ def _broken_rules(config: DictConfig) -> Iterator[tuple[str, str]]:
         if group not in SETTINGS:
             yield f"method.reads names {group}, which is no config group", f"groups: {', '.join(SETTINGS)}"
             continue
+        if config[group].get("_target_") in READ_FROM_PATH and config[group].path is None:
+            yield f"{group}.path is not set", f"name a file or folder: {group}.path=..., or choose another {group}=..."
         for key in sorted(OmegaConf.missing_keys(config[group])):  # relative to the root where the node has one
             name = f"{group}.{key.removeprefix(f'{group}.')}"
             yield f"method={config.method.name} needs {name}, which is not set", f"choose another {group}=..., or set {name}=..."

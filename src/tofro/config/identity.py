@@ -1,0 +1,158 @@
+"""Who a run is: an id of 8 hex digits that depends on whatever bears on the result, and on nothing else.
+
+In: a composed config and a function that fingerprints data. Out: :class:`Identity`. Only the groups that the method reads enter,
+of them only keys that differ from the dataclass defaults, and a path enters as what it holds: a run of tofro as its id, anything
+else as a hash of its content. Moving a corpus, spelling out a default or changing the trainer leaves the id alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+VERSION = 1  # raise it when the same config starts to mean another result
+FROM_SCRATCH = ("encoder", "tokenizer")  # groups that init_from answers for
+LABELS = ("corpus.name", "task.name", "method.reads")  # keys that name or describe, and compute nothing
+MODEL_FILES = (".safetensors", ".json", ".txt", ".bin", ".model")
+BUILT_IN = "tofro.text.pydoc."
+GENERIC_NAMES = ("text", "file")  # conf/corpus/text.yaml and conf/task/file.yaml: the path says more
+_RUN_FILES = ("environment.json", "metrics.jsonl", "checkpoints")
+
+Fingerprint = Callable[[str], str]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A run's id, the name of its folder, and the keys and values the id is made of."""
+
+    id: str
+    name: str
+    full: dict[str, Any]
+
+
+def identity(config: DictConfig, fingerprint: Fingerprint) -> Identity:
+    """Return the identity of a composed config.
+
+    ``fingerprint`` takes a path of a corpus, task or model file and returns its content hash, or ``"pydoc"`` and returns that of
+    the built-in data. Given the folder of a run that is not finished it may answer with that run's id (8 hex digits), for a
+    study that plans ahead. ValueError where init_from is not there, or is a run that is not finished.
+    """
+    full: dict[str, Any] = {"version": VERSION, "seed": config.seed, **_start(config, fingerprint)}
+    reads = [group for group in config.method.reads if not (config.init_from and group in FROM_SCRATCH)]
+    for group in dict.fromkeys([*reads, "method"]):
+        full |= {key: value for key, value in _changed(config[group], f"{group}.") if key not in LABELS}
+    for group in ("corpus", "task", "tokenizer"):
+        if group in reads:
+            full |= _content(config[group], group, fingerprint)
+    full = {key: _canonical(value) for key, value in sorted(full.items())}
+    digest = hashlib.sha256(json.dumps(full, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()[:8]
+    data = config.task if "task" in config.method.reads else config.corpus
+    return Identity(digest, f"{_clean(config.method.name)}-{_clean(_data_name(data))}-s{config.seed}-{digest}", full)
+
+
+def _changed(node: DictConfig, prefix: str) -> Iterator[tuple[str, Any]]:
+    """Yield (dotted key, value) of what differs from the node's dataclass; of an untyped node, of everything."""
+    settings = OmegaConf.get_type(node)
+    defaults = OmegaConf.structured(settings) if dataclasses.is_dataclass(settings) else OmegaConf.create({})
+    for name in map(str, node):  # skips values that are not set
+        value = node[name]
+        if isinstance(value, DictConfig):
+            yield from _changed(value, f"{prefix}{name}.")
+        elif OmegaConf.is_list(value):
+            plain = OmegaConf.to_container(value, resolve=True)
+            if name not in defaults or plain != OmegaConf.to_container(defaults[name]):
+                yield f"{prefix}{name}", plain
+        elif name not in defaults or value != defaults[name]:
+            yield f"{prefix}{name}", value
+
+
+def _content(node: DictConfig, group: str, fingerprint: Fingerprint) -> dict[str, Any]:
+    """Return what stands for a group's data in place of its path."""
+    if node.path is not None:
+        held = _hash_files(node.path, fingerprint) if group == "tokenizer" else fingerprint(node.path)
+        return {f"{group}.path": held}
+    if str(node.get("_target_", "")).startswith(BUILT_IN):
+        return {f"{group}.path": fingerprint("pydoc")}
+    return {}
+
+
+def _start(config: DictConfig, fingerprint: Fingerprint) -> dict[str, str]:
+    return {key: starting_point(key, config[key], fingerprint) for key in ("init_from", "init_from_ft") if config[key]}
+
+
+def starting_point(key: str, place: str, fingerprint: Fingerprint) -> str:
+    """Return what stands for the models that a run starts from: ``run:<id>``, or ``files:<hash>`` of a foreign folder."""
+    path = Path(place).expanduser()
+    for folder, inside in ((path, ""), (path.parent.parent, f"/models/{path.name}")):
+        if inside and path.parent.name != "models":
+            continue
+        if (folder / "result.json").is_file():
+            return f"run:{_finished_id(folder)}{inside}"
+        if any((folder / name).exists() for name in _RUN_FILES):
+            return _planned(key, place, fingerprint, "this run is not finished; run it to its end first")
+    if not path.is_dir():
+        return _planned(key, place, fingerprint, "no such folder; give a finished run's folder or a model folder")
+    return f"files:{_hash_files(place, fingerprint)}"
+
+
+def _finished_id(folder: Path) -> str:
+    try:
+        found = json.loads((folder / "result.json").read_text(encoding="utf-8"))["id"]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{folder / 'result.json'} can't be read; delete it and run the run again, which resumes it") from None
+    return str(found)
+
+
+def _planned(key: str, place: str, fingerprint: Fingerprint, problem: str) -> str:
+    """Return the id of a run that a study has yet to make; any other missing or unfinished folder is the user's mistake."""
+    try:
+        found = fingerprint(place)
+    except (ValueError, OSError):
+        found = ""
+    if not re.fullmatch("[0-9a-f]{8}", found):
+        raise ValueError(f"{key}={place}: {problem}")
+    return f"run:{found}"
+
+
+def _hash_files(place: str, fingerprint: Fingerprint) -> str:
+    """Hash the names and contents of a model's or tokenizer's files; a README, say, does not count."""
+    path = Path(place).expanduser()
+    files = [path]
+    if path.is_dir():
+        files = sorted(each for each in path.iterdir() if each.suffix in MODEL_FILES and each.is_file())
+    whole = hashlib.sha256()
+    for file in files:
+        whole.update(f"{file.name}\0{fingerprint(str(file))}\n".encode())
+    return whole.hexdigest()
+
+
+def _canonical(value: Any) -> Any:
+    """Give numbers that are equal one spelling: a whole float is written as an integer."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list):
+        return [_canonical(each) for each in value]
+    return value
+
+
+def _data_name(node: DictConfig) -> str:
+    """Return the corpus' or task's name; for one read from a path with no name of its own, the file's or folder's."""
+    name = None if OmegaConf.is_missing(node, "name") else node.name
+    if node.path is None or (name is not None and name not in GENERIC_NAMES):
+        return name or "data"
+    path = Path(node.path).expanduser().absolute()
+    stem = path.name if path.is_dir() else path.name.partition(".")[0]
+    return path.parent.name if stem in ("train", "validation", "test") else stem
+
+
+def _clean(name: str) -> str:
+    """Keep what is safe in a folder's name anywhere: letters, digits, dot, underscore and hyphen, not too many."""
+    return re.sub(r"[^\w.]+", "-", name).strip("-._")[:48] or "data"
