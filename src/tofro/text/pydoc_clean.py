@@ -1,8 +1,9 @@
 """Documentation strings into plain English sentences.
 
-In: one raw docstring (reST, numpydoc, Google style or plain). Out: its prose paragraphs, each a list of sentences, with code, doctests,
-parameter lists, tables, formulas, references and inline mark-up gone. A sentence that can't be freed of these is dropped whole: half a
-sentence teaches nothing. Left out: sorting the strings into documents and tasks.
+In: one raw docstring (reST, numpydoc, Google style or plain). Out: its paragraphs, each a list of sentences, with code, doctests,
+tables, formulas, references and inline mark-up gone, and apart from them the sentences that explain parameters and results, whose names
+and types are gone too. A sentence that can't be freed of these is dropped whole: half a sentence teaches nothing. Left out: sorting the
+strings into documents and tasks.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from tofro.text.sentences import split_sentences
 _GONE = "\x00"  # marks what can't be kept; the sentence around it is dropped
 
 _DROPPED_SECTIONS = set(
+    "see also,references,reference,bibliography,example,examples,usage,shape,example usage,members,citation,contents,signature".split(",")
+)
+_DETAIL_SECTIONS = set(
     "parameters,other parameters,params,args,arguments,keyword arguments,keyword args,kwargs,returns,return,return value,yields,yield,"
-    "receives,raises,raise,warns,throws,attributes,methods,see also,references,reference,bibliography,example,examples,usage,shape,"
-    "inputs,input,outputs,output,example usage,keyword parameters,return type,members,citation,contents,signature,keyword".split(",")
+    "receives,raises,raise,warns,throws,attributes,methods,inputs,input,outputs,output,keyword parameters,return type,keyword".split(",")
 )
 _KEPT_DIRECTIVES = set("note,warning,tip,important,hint,caution,attention,admonition,versionadded,versionchanged".split(","))
 
@@ -25,6 +28,7 @@ _TABLE = re.compile(r"\s*(\+[-=+]+\+|\|.*\||[=-]{2,}(\s+[=-]{2,})+)\s*\Z")
 _DIRECTIVE = re.compile(r"\.\.\s+(?:\w+:)?([\w-]+)::\s*(.*)\Z")
 _FIELD = re.compile(r":[\w ,.*\\-]+:(\s|\Z)|@\w+\b")
 _BULLET = re.compile(r"([-*+•]|\(?\w{1,2}[.)])\s+")
+_NAMED = re.compile(r"[*`\w][\w.,*` /-]{0,40}(\([^)]*\))?\s*:(\s+|\Z)")  # ``name (type): `` before an explanation
 _SIGNATURE = re.compile(r"[\w.]+\s*\(.*\)?(\s*->.*)?\Z")
 
 _INLINE = [
@@ -45,16 +49,25 @@ _CODE = re.compile(r"[=<>{}\\|@#$^~*`\[\]\x00]|::|->|\.\.\.|\w\(\S*,|^\W*$")
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 
 
-def clean_docstring(raw: str) -> list[list[str]]:
-    """Return the paragraphs of a docstring that hold prose, each as its sentences; empty where there is none."""
-    paragraphs = []
-    for paragraph in _Paragraphs(raw).collect():
+Paragraphs = list[list[str]]
+
+
+def clean_docstring(raw: str) -> tuple[Paragraphs, Paragraphs]:
+    """Return (paragraphs, details): the prose of a docstring, and what it says of parameters and results; either may be empty."""
+    walk = _Walk(raw)
+    walk.collect()
+    return _split(walk.prose), _split(walk.details)
+
+
+def _split(paragraphs: list[str]) -> Paragraphs:
+    split = []
+    for paragraph in paragraphs:
         for pattern, instead in _INLINE:
             paragraph = pattern.sub(instead, paragraph)
         sentences = [sentence for sentence in split_sentences(paragraph, "en") if is_prose(sentence)]
         if sentences:
-            paragraphs.append(sentences)
-    return paragraphs
+            split.append(sentences)
+    return split
 
 
 def is_prose(sentence: str) -> bool:
@@ -68,35 +81,53 @@ def is_prose(sentence: str) -> bool:
     return len(plain) >= 0.75 * words and sum(map(len, plain)) >= 0.72 * len(sentence)
 
 
-class _Paragraphs:
-    """Walks the lines of one docstring once and keeps those of prose."""
+class _Walk:
+    """Goes over the lines of one docstring once and sorts them into ``prose``, ``details`` and what is dropped."""
 
     def __init__(self, raw: str) -> None:
         self.lines = _dedent(raw)
         self.at = 0
-        self.done: list[str] = []
+        self.prose: list[str] = []
+        self.details: list[str] = []
         self.open: list[str] = []
+        self.section = ""  # "numpy" or "google" inside a section of parameters or results
+        self.margin = 0  # of that section's heading
+        self.body = 0  # of its first entry
 
-    def collect(self) -> list[str]:
+    def collect(self) -> None:
+        """Sort all lines."""
         while self.at < len(self.lines):
             line = self.lines[self.at]
             text = line.strip()
+            if text and self.section == "google" and _indent(line) <= self.margin:
+                self._enter("")
             if not text:
                 self._close()
                 self.at += 1
             elif not self._drop_block(line, text):
                 self._take(line, text)
         self._close()
-        return self.done
 
     def _close(self) -> None:
         if self.open:
-            self.done.append(" ".join(self.open))
+            (self.details if self.section else self.prose).append(" ".join(self.open))
         self.open = []
 
+    def _enter(self, section: str, margin: int = 0) -> None:
+        self._close()
+        self.section, self.margin = section, margin
+        following = next((line for line in self.lines[self.at :] if line.strip()), "")
+        self.body = _indent(following)
+
     def _take(self, line: str, text: str) -> None:
-        """Keep a line of prose; a bullet opens a paragraph, a closing ``::`` announces code."""
+        """Keep a line of prose; a bullet or an entry opens a paragraph, a closing ``::`` announces code."""
         self.at += 1
+        if self.section == "numpy" and _indent(line) <= self.margin:
+            self._close()  # a name with its type
+            return
+        if self.section == "google" and _indent(line) == self.body:
+            self._close()
+            text = _NAMED.sub("", text)
         bullet = _BULLET.match(text)
         if bullet:
             self._close()
@@ -106,6 +137,7 @@ class _Paragraphs:
         self.open.append(text)
         if text.endswith("::"):
             self._close()
+            self.at -= 1
             self._skip_deeper(_indent(line))
 
     def _drop_block(self, line: str, text: str) -> bool:
@@ -117,13 +149,15 @@ class _Paragraphs:
         elif text.startswith(("```", "~~~")):
             self._skip_fence(text[:3])
         elif len(following) >= 3 and _UNDERLINE.match(following) and len(text) <= 80:
-            self._skip_heading(title)
+            self._heading(title, _indent(line))
         elif _UNDERLINE.match(text) or _TABLE.match(text):
             self._close()
             self.at += 1
         elif text.endswith(":") and title in _DROPPED_SECTIONS:
-            self._close()
-            self._skip_deeper(_indent(line), at_least_one=True)
+            self._skip_deeper(_indent(line))
+        elif text.endswith(":") and title in _DETAIL_SECTIONS:
+            self.at += 1
+            self._enter("google", _indent(line))
         elif text.startswith(".."):
             self._directive(line, text)
         elif not self.open and _FIELD.match(text):
@@ -144,10 +178,11 @@ class _Paragraphs:
             self.at += 1
         self.at += 1
 
-    def _skip_heading(self, title: str) -> None:
-        """Step over a heading with its underline, and over the section where it is one that holds no prose."""
+    def _heading(self, title: str, margin: int) -> None:
+        """Step over a heading with its underline, and over the whole section where it is one that holds no prose."""
         self._close()
         self.at += 2
+        self._enter("numpy" if title in _DETAIL_SECTIONS else "", margin)
         while title in _DROPPED_SECTIONS and self.at < len(self.lines):
             following = self.lines[self.at + 1].strip() if self.at + 1 < len(self.lines) else ""
             if self.lines[self.at].strip() and len(following) >= 3 and _UNDERLINE.match(following):
@@ -165,14 +200,10 @@ class _Paragraphs:
         else:
             self._skip_deeper(_indent(line))
 
-    def _skip_deeper(self, indent: int, at_least_one: bool = False) -> None:
-        """Step over this line and the lines below it that are blank or deeper than ``indent``.
-
-        A block that isn't indented, as under ``Args:`` in sloppy strings, ends at its first blank line if ``at_least_one``.
-        """
+    def _skip_deeper(self, indent: int) -> None:
+        """Step over this line and the lines below it that are blank or deeper than ``indent``."""
+        self._close()
         self.at += 1
-        if at_least_one and self.at < len(self.lines) and self.lines[self.at].strip() and _indent(self.lines[self.at]) <= indent:
-            self._skip_paragraph()
         while self.at < len(self.lines) and (not self.lines[self.at].strip() or _indent(self.lines[self.at]) > indent):
             self.at += 1
 
