@@ -19,7 +19,7 @@ from .conftest import VOCABULARY, StandInTokenizer, make_batch, padded, randomis
 
 SIZES = {"tiny": (2, 128), "mini": (4, 256), "small": (4, 512), "medium": (8, 512), "base": (12, 768)}
 SLOW = pytest.mark.slow
-EVERY_SIZE = [pytest.param(name, marks=SLOW if name in ("medium", "base") else ()) for name in SIZES]
+EVERY_SIZE = [pytest.param(name, marks=SLOW if name in ("small", "medium", "base") else ()) for name in SIZES]
 TASKS = {"classification": {"num_labels": 3}, "regression": {"num_labels": 1, "problem_type": "regression"}}
 CLASSES = ["BertModel", "BertForMaskedLM", "BertForPreTraining", "BertForNextSentencePrediction", "classification", "regression"]
 LENGTHS = [24, 9, 1, 17]
@@ -136,8 +136,8 @@ def test_a_folder_goes_through_bit_by_bit(hf: Any, kind: str, tmp_path: Path) ->
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
     opened = type(theirs).from_pretrained(tmp_path / "out").config
     for key in ("architectures", "hidden_size", "layer_norm_eps", "initializer_range", "problem_type", "vocab_size"):
-        expected = "single_label_classification" if (key, kind) == ("problem_type", "classification") else getattr(theirs.config, key)
-        assert getattr(opened, key) == expected, key
+        if (key, kind) != ("problem_type", "classification"):  # which transformers leaves to be guessed
+            assert getattr(opened, key) == getattr(theirs.config, key), key
     if kind in TASKS:
         assert opened.id2label == theirs.config.id2label
 
@@ -151,10 +151,10 @@ def test_gradients_agree(hf: Any, tmp_path: Path) -> None:
     weight = torch.randn(batch.tokens.numel(), VOCABULARY, generator=generator)
     (unpad(said.prediction_logits, batch) * weight).mean().backward()
     (ours.mlm_logits(ours.encoder(batch), torch.arange(batch.tokens.numel())) * weight).mean().backward()
-    embedding = theirs.bert.embeddings.word_embeddings.weight.grad.clone()
-    embedding[0] = ours.encoder.embeddings.tokens.weight.grad[0]  # transformers gives [PAD], which a packed batch never holds, its own
+    embedding = theirs.bert.embeddings.word_embeddings.weight.grad
     torch.testing.assert_close(ours.encoder.embeddings.tokens.weight.grad, embedding, atol=1e-6, rtol=1e-4)
-    qkv = torch.cat([getattr(theirs.bert.encoder.layer[0].attention.self, name).weight.grad for name in ("query", "key", "value")])
+    attention = theirs.bert.encoder.layer[0].attention.self
+    qkv = torch.cat([getattr(attention, name).weight.grad for name in ("query", "key", "value")])
     torch.testing.assert_close(ours.encoder.layers[0].attention.qkv.weight.grad, qkv, atol=1e-6, rtol=1e-4)
 
 

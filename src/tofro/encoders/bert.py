@@ -117,16 +117,17 @@ def canonical(tensors: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
 def describe(config: Mapping[str, Any], source: str) -> Description:
     """Read a config.json. ``source`` names the file in errors; what this encoder cannot do is a ValueError."""
     _refuse(config, source)
-    architecture = (config.get("architectures") or [None])[0]
-    if architecture is not None and architecture not in ARCHITECTURES:
+    named = config.get("architectures") or [None]
+    architecture = named[0] if isinstance(named, list) else named
+    if architecture is not None and str(architecture) not in ARCHITECTURES:
         raise ValueError(f"{source}: architecture {architecture!r} is not read; known are {', '.join(ARCHITECTURES)}.")
-    if config.get("attention_probs_dropout_prob", 0.1) > 0:
+    if _number(config, "attention_probs_dropout_prob", 0.1, source, zero=True) > 0:
         warnings.warn(f"{source}: attention dropout is 0 in tofro, whatever attention_probs_dropout_prob says.", stacklevel=2)
     sizes = {ours: _whole(config, theirs, source) for ours, theirs in _WIDTHS.items()}
     settings = EncoderSettings(
         **sizes,
-        norm_eps=_positive(config, "layer_norm_eps", 1e-12, source),
-        init_std=_positive(config, "initializer_range", 0.02, source),
+        norm_eps=_number(config, "layer_norm_eps", 1e-12, source),
+        init_std=_number(config, "initializer_range", 0.02, source),
     )
     labels, regression = _labels(config, source)
     return Description(settings, _whole(config, "vocab_size", source), ARCHITECTURES.get(architecture, ()), labels, regression)
@@ -182,10 +183,10 @@ def _whole(config: Mapping[str, Any], key: str, source: str) -> int:
     return value
 
 
-def _positive(config: Mapping[str, Any], key: str, default: float, source: str) -> float:
+def _number(config: Mapping[str, Any], key: str, default: float, source: str, zero: bool = False) -> float:
     value = config.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        raise ValueError(f"{source}: {key} must be a positive number, not {value!r}.")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (value > 0 or (zero and value == 0)):
+        raise ValueError(f"{source}: {key} must be a {'number from 0' if zero else 'positive number'}, not {value!r}.")
     return float(value)
 
 

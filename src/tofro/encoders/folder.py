@@ -101,7 +101,7 @@ def load_model(folder: Path, heads_may_be_missing: Collection[str] = (), dropout
         with torch.device("meta"):
             heads = present | required
             model = Model(description.settings, description.vocabulary, heads, dropout, classes, description.regression)
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:  # sizes that do not divide, or that no tensor can have
         raise ValueError(f"{source}: {error}") from None
     made_anew = tuple(head for head in model.heads if head not in present)
     _fill(model, tensors, made_anew, seed, folder)
