@@ -30,7 +30,7 @@ def result(method: str, seed: int, *, task: str | None = "pydoc_kind", variant: 
         "command": f"tofro run method={method} task={task} seed={seed}",
     }
     content.update(more)
-    content["folder"] = f"{method}-{task or content['corpus']}-s{seed}-{identity}"
+    content["folder"] = f"{method}-{task or content['corpus']}-s{seed}-{content['id']}"
     return content
 
 
@@ -117,6 +117,12 @@ def write_study(folder: Path, seeds: int = 3) -> Path:
             "expect": {"full over majority class": "15 points or more", "MLM below unigram": "0.3 nats or more"}}
     (folder / "study.json").write_text(json.dumps(plan))
     return folder
+
+
+@pytest.fixture(scope="session")
+def study_writer() -> Callable[..., Path]:
+    """The function that writes the synthetic study, for fixtures that live longer than a test."""
+    return write_study
 
 
 @pytest.fixture

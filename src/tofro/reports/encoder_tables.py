@@ -32,13 +32,13 @@ def pretraining_table(runs: Sequence[RunRecord]) -> Table | None:
         return None
     rows = [
         ("validation MLM loss, nats", [_cell(run, MLM) for run in trained]),
-        ("unigram entropy of the same positions, nats", [_cell(run, UNIGRAM) for run in trained]),
+        ("unigram entropy there, nats", [_cell(run, UNIGRAM) for run in trained]),
         ("below unigram, nats", [_gain(run) for run in trained]),
         ("pair accuracy", [_cell(run, PAIR) for run in trained]),
-        ("  95% interval", [_pair_interval(run) for run in trained]),
-        ("  pairs", [_count(run.metrics.get(PAIR_COUNT)) for run in trained]),
-        ("leak classifier's accuracy on the pairs", [_cell(run, LEAK) for run in trained]),
-        ("leak classifier's accuracy on natural text", [_cell(run, LEAK_NATURAL) for run in trained]),
+        ("pair accuracy, 95% interval", [_pair_interval(run) for run in trained]),
+        ("pairs", [_count(run.metrics.get(PAIR_COUNT)) for run in trained]),
+        ("leak classifier, these pairs", [_cell(run, LEAK) for run in trained]),
+        ("leak classifier, natural text", [_cell(run, LEAK_NATURAL) for run in trained]),
     ]
     probes = sorted({name for run in trained for name in run.metrics if _PROBE.match(name)})
     rows += [(_probe_label(name), [_cell(run, name) for run in trained]) for name in probes]
@@ -47,8 +47,9 @@ def pretraining_table(runs: Sequence[RunRecord]) -> Table | None:
              ("seconds", [_cost(run, "seconds") for run in trained])]
     kept = [(Cell(label), *cells) for label, cells in rows if any(cell is not EMPTY for cell in cells)]
     columns = (Column("measure", False), *(Column(_heading(run, trained)) for run in trained))
-    notes = ["Pair accuracy and probes × 100. The leak classifier sees lengths, punctuation and position alone: pairs that it can "
-             "tell apart teach an encoder nothing."] if any(LEAK in run.metrics for run in trained) else []
+    notes = ["Unigram entropy is that of the same masked positions. Accuracies and probes × 100."]
+    if any(LEAK in run.metrics for run in trained):
+        notes.append("The leak classifier sees lengths, punctuation and position alone: what it can tell apart teaches nothing.")
     return Table("pretraining", "Pretraining", columns, tuple(kept), tuple(notes))
 
 
@@ -60,7 +61,7 @@ def _heading(run: RunRecord, runs: Sequence[RunRecord]) -> str:
 
 def _probe_label(name: str) -> str:
     metric = parse_metric(name)
-    who = {"pre": "pre", "random": "a random encoder", "random_encoder": "a random encoder", "majority": "majority class",
+    who = {"pre": "pre", "random": "random encoder", "random_encoder": "random encoder", "majority": "majority class",
            "tfidf": "TF-IDF"}[metric.encoder]
     return f"{metric.title}, {who}"
 

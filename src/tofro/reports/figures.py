@@ -11,6 +11,7 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from html import escape
 
 import matplotlib
 import numpy as np
@@ -30,11 +31,11 @@ COLOURS = {  # told apart under the common colour-vision deficiencies, and legib
     "full": "#2f7fc1", "two_way": "#d9601a", "partial": "#159c77", "prompt": "#c76ba0", "pretrain": "#2f7fc1",
 }
 SPARE = ("#c99700", "#7d6fc4", "#3fa7d6", "#a8653a", "#6b8e23", "#b5485d")
-TEXT, FAINT, PAPER = "#010203", "#040506", "#070809"  # stand-ins that `_finish` replaces by the page's own colours
+TEXT, FAINT, GRID, PAPER = "#010203", "#040506", "#0a0b0c", "#070809"  # stand-ins that `_finish` replaces by the page's own colours
 STYLE = {
     "svg.fonttype": "none", "svg.id": None, "text.parse_math": False, "axes.spines.top": False, "axes.spines.right": False,
     "axes.spines.left": False, "axes.edgecolor": FAINT, "axes.labelcolor": TEXT, "axes.grid": True, "axes.axisbelow": True,
-    "grid.color": FAINT, "grid.linewidth": 0.6, "xtick.color": FAINT, "ytick.color": FAINT, "xtick.labelcolor": TEXT,
+    "grid.color": GRID, "grid.linewidth": 0.6, "xtick.color": FAINT, "ytick.color": FAINT, "xtick.labelcolor": TEXT,
     "ytick.labelcolor": TEXT, "text.color": TEXT, "font.size": 9, "axes.labelsize": 9, "xtick.labelsize": 8.5,
     "ytick.labelsize": 8.5, "legend.fontsize": 8.5, "legend.frameon": False, "figure.facecolor": "none", "axes.facecolor": "none",
     "font.family": "DejaVu Sans", "xtick.major.size": 0, "ytick.major.size": 0, "axes.unicode_minus": True,
@@ -140,7 +141,7 @@ def method_figure(arms: Sequence[Arm], colours: dict[str, str]) -> Figure | None
     canvas, axes = _canvas(0.36 * len(entries) + 1.0)
     for place, (label, found, colour) in enumerate(entries):
         values = scale * np.array([value for _, value in found])
-        axes.plot([values.mean()] * 2, [place - 0.32, place + 0.32], color=TEXT if colour is FAINT else colour, lw=2.4)
+        axes.plot([values.mean()] * 2, [place - 0.32, place + 0.32], color=colour, lw=2.4)
         axes.scatter(values, _spread(place, len(values)), s=26, color=colour, alpha=0.75, lw=0, zorder=3)
         rows += [(run.name, label, value) for run, value in found]
     axes.set_yticks(range(len(entries)), [label for label, _, _ in entries])
@@ -243,8 +244,11 @@ def _finish(
     svg = svg[svg.index("<svg"):]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*pt"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*pt"', r"\1", svg, count=1), count=1)
-    svg = svg.replace(TEXT, "currentColor").replace(FAINT, "var(--line, #9aa0a6)").replace(PAPER, "var(--paper, #fff)")
-    svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font: \1px system-ui, sans-serif", svg)
+    svg = svg.replace(TEXT, "currentColor")
+    svg = svg.replace(FAINT, "var(--faint, #9aa0a6)").replace(GRID, "var(--hair, #e4e4e4)").replace(PAPER, "var(--paper, #fff)")
+    svg = svg.replace("font-family: 'DejaVu Sans'", "font-family: system-ui, sans-serif")
+    svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.DOTALL)  # would hold for the whole page
+    svg = svg.replace("<svg ", f'<svg role="img" aria-label="{escape(title, quote=True)}" stroke-linejoin="round" ', 1)
     used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', svg))
     svg = re.sub(r' id="([^"]+)"', lambda match: f' id="{name}-{match[1]}"' if match[1] in used else "", svg)
     svg = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", svg)

@@ -80,8 +80,8 @@ def count(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return _number(value, 0)
     for size, unit in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:.3g} {unit}" if abs(value) < 999.5 * size else f"{value / size:.0f} {unit}"
+        if float(f"{abs(value):.3g}") >= size:
+            return f"{float(f'{value:.3g}') / size:g} {unit}"
     return f"{value:.0f}"
 
 
@@ -95,5 +95,7 @@ def _number(value: float | None, digits: int, signed: bool = False) -> str:
         return MISSING
     if not math.isfinite(value):
         return str(value)
-    text = f"{value:{'+' if signed and value != 0 else ''}.{digits}f}"
+    text = f"{value:+.{digits}f}"
+    if float(text) == 0 or not (signed or value < 0):
+        text = text[1:]
     return text.replace("-", "−")

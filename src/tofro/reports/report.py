@@ -1,0 +1,115 @@
+"""The report over runs: tables in the terminal and, where asked for, a page, LaTeX, CSV and Markdown.
+
+In: run folders or folders of runs. Out: :class:`Report`, and the files. Reads result files only; torch is never imported, matplotlib
+only for the page.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from tofro.reports.collect import Collection, collect
+from tofro.reports.layout import Table, to_csv, to_latex, to_markdown, to_rich
+from tofro.reports.tables import all_tables, run_table
+from tofro.reports.verdict import Verdict, judge
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was read, what it came to, and the files written."""
+
+    collection: Collection
+    tables: tuple[Table, ...]
+    verdicts: tuple[Verdict, ...]
+    written: tuple[Path, ...] = ()
+
+    @property
+    def markdown(self) -> str:
+        """Every table and verdict as Markdown."""
+        verdicts = [f"Flow-back, {one.about}: **{one.word}**. {one.sentence}\n" for one in self.verdicts]
+        return "\n".join([*verdicts, *map(to_markdown, self.tables)])
+
+    @property
+    def latex(self) -> str:
+        """Every table as LaTeX."""
+        return "\n".join(map(to_latex, self.tables))
+
+
+def report(
+    folders: Sequence[Path], html: Path | None = None, latex: Path | None = None, csv: Path | None = None,
+    console: Console | None = None, markdown: Path | None = None,
+) -> Report:
+    """Print the tables of the runs under ``folders`` and write what is asked for.
+
+    ``html``, ``latex`` and ``markdown`` are files, ``csv`` a folder that gets a file per table. ``console`` is where tables are
+    printed; give a quiet one to print nothing. Raises ValueError that names the file where something can't be read.
+    """
+    if csv is not None and csv.is_file():
+        raise ValueError(f"{csv}: is a file; --csv names a folder, which gets one file per table")
+    collection = collect(folders)
+    tables = tuple(all_tables(collection))
+    verdicts = tuple(judge(collection.runs))
+    made = Report(collection, tables, verdicts)
+    show(made, console or Console())
+    files: dict[Path, str] = {}
+    if html is not None:
+        files[html] = _page(made, html.parent)
+    if latex is not None:
+        files[latex] = made.latex
+    if markdown is not None:
+        files[markdown] = made.markdown
+    if csv is not None:
+        files |= {csv / f"{table.name}.csv": to_csv(table) for table in (*tables, run_table(collection))}
+    for path, text in files.items():
+        _write(path, text)
+    return Report(collection, tables, verdicts, tuple(files))
+
+
+def show(made: Report, console: Console) -> None:
+    """Print titles, verdicts and tables; names are text, never markup."""
+    for study in made.collection.studies:
+        console.print(Text(study.title, style="bold underline"))
+        if study.claim:
+            console.print(Text(study.claim))
+        console.print()
+    for table in made.tables:
+        console.print(to_rich(table))
+        console.print()
+    for verdict in made.verdicts:
+        console.print(Text.assemble((f"Flow-back, {verdict.about}: {verdict.word}. ", "bold"), verdict.sentence))
+        for clause in verdict.clauses:
+            console.print(Text(f"  {clause.claim}: {clause.reading}", style="dim"))
+        console.print()
+    for note in made.collection.notes:
+        console.print(Text(note, style="dim"))
+    for run in made.collection.unfinished:
+        console.print(Text(f"unfinished: {run.folder}", style="yellow"))
+
+
+def _page(made: Report, folder: Path) -> str:
+    from tofro.reports.figures import all_figures
+    from tofro.reports.page import render_page
+
+    figures = all_figures(made.collection)
+    return render_page(made.collection, made.tables, made.verdicts, figures, run_table(made.collection), folder)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write through a sibling, so that a reader sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
+            stream.write(text)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
