@@ -1,8 +1,8 @@
 """What Lightning asks for batches: endless training batches in stateless order, finite evaluation batches in fixed order.
 
-In: a token store or a task, and how loading is shared out. Out: data loaders of :class:`~tofro.batches.types.Batch`. The only file of
-this room that knows Lightning. What a batch holds is decided in ``pretraining.py`` and ``labelled.py``, which samples it holds in
-``order.py``; nothing here remembers where training stands.
+In: a token store or a task, and how loading is shared out. Out: data loaders of :class:`~tofro.batches.types.Batch`. The only
+file of this room that knows Lightning. What a batch holds is decided in ``pretraining.py`` and ``labelled.py``, which samples
+it holds in ``order.py``; nothing here remembers where training stands.
 """
 
 from __future__ import annotations
@@ -112,8 +112,8 @@ class _Data(lightning.LightningDataModule):
 class PretrainingData(_Data):
     """Batches for pretraining on ``train``, and fixed evaluation batches of ``validation`` (at most ``limit`` samples)."""
 
-    def __init__(self, train: TokenStore, validation: TokenStore, tokenizer: Tokenizer, objective: ObjectiveSettings, loading: Loading,
-                 limit: int | None = None) -> None:
+    def __init__(self, train: TokenStore, validation: TokenStore, tokenizer: Tokenizer, objective: ObjectiveSettings,
+                 loading: Loading, limit: int | None = None) -> None:
         """Index both stores. Raises ValueError where the corpus is too small for a batch."""
         super().__init__(loading)
         self.train, self.validation = train, validation
@@ -135,7 +135,7 @@ class PretrainingData(_Data):
 
 
 class TaskData(_Data):
-    """Batches of a labelled task: ``splits`` holds train, validation and test, ``labels`` the class names (empty for regression)."""
+    """Batches of a task: ``splits`` holds train, validation and test, ``labels`` the class names (empty for regression)."""
 
     def __init__(self, splits: dict[str, Sequence[Labelled]], labels: tuple[str, ...], tokenizer: Tokenizer, max_length: int,
                  loading: Loading) -> None:

@@ -1,7 +1,7 @@
 """Task batches: labelled examples, tokenised once, packed for any choice of samples.
 
-In: examples with one text or two, a tokenizer, the longest sequence. Out: :class:`~tofro.batches.types.Batch` with labels: int64 class
-numbers, or float32 scores. Texts that do not fit are cut at their ends, the longer one first.
+In: examples with one text or two, a tokenizer, the longest sequence. Out: :class:`~tofro.batches.types.Batch` with labels:
+int64 class numbers, or float32 scores. Texts that do not fit are cut at their ends, the longer one first.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class Labelled(Protocol):
 class LabelledBuilder:
     """Builds the packed batch of any of ``examples``.
 
-    ``labels`` are the class names in order; an empty tuple means scores, None means that labels are left out. Raises ValueError for a
-    label that is not among them. ``cut`` counts the examples that were too long.
+    ``labels`` are the class names in order; an empty tuple means scores, None means that labels are left out. Raises
+    ValueError for a label that is not among them. ``cut`` counts the examples that were too long.
     """
 
     def __init__(self, examples: Sequence[Labelled], tokenizer: Tokenizer, max_length: int,

@@ -1,8 +1,9 @@
 """Masked language modelling: which tokens a model must predict, and what it sees in their place.
 
-In: packed sequences with their samples. Out: the corrupted tokens, the masked indices and the original ids (Devlin et al. 2019, section
-3.1; whole words as in their later release). A mask depends on the sample, the epoch and the place in the sequence, never on the batch:
-the same sample gets the same mask wherever it turns up. Special and unknown tokens are never chosen.
+In: packed sequences with their samples. Out: the corrupted tokens, the masked indices and the original ids (Devlin et al.
+2019, section 3.1; whole words as in their later release). A mask depends on the sample, the epoch and the place in the
+sequence, never on the batch: the same sample gets the same mask wherever it turns up. Special and unknown tokens are never
+chosen.
 """
 
 from __future__ import annotations
@@ -41,12 +42,14 @@ class Masker:
              samples: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Choose and replace tokens.
 
-        ``tokens``, ``starts`` (first token of a word), ``positions`` and ``sequence`` (row of each token) are (T,), ``samples`` (B,).
-        Returns the corrupted tokens (T,), the masked indices (M,), rising, and the original ids (M,).
+        ``tokens``, ``starts`` (first token of a word), ``positions`` and ``sequence`` (row of each token) are (T,),
+        ``samples`` (B,). Returns the corrupted tokens (T,), the masked indices (M,), rising, and the original ids (M,).
         """
         masked = self._choose(key(stream, "words", epoch), tokens, starts, positions, sequence, samples)
         targets = tokens[masked]
-        return self._replace(key(stream, "replace", epoch), tokens, masked, samples[sequence[masked]], positions[masked]), masked, targets
+        rows = samples[sequence[masked]]
+        corrupted = self._replace(key(stream, "replace", epoch), tokens, masked, rows, positions[masked])
+        return corrupted, masked, targets
 
     def _choose(self, stream: int, tokens: np.ndarray, starts: np.ndarray, positions: np.ndarray, sequence: np.ndarray,
                 samples: np.ndarray) -> np.ndarray:
@@ -63,10 +66,12 @@ class Masker:
         rank = np.arange(len(words)) - np.repeat(np.cumsum(counts) - counts, counts)
         chosen = np.zeros(len(tokens), dtype=bool)
         chosen[words[order[rank < np.repeat(wanted, counts)]]] = True
-        number = np.maximum.accumulate(np.where(begins | ~allowed, np.arange(len(tokens)), 0))  # (T,) first token of each token's word
+        # (T,) the first token of each token's word
+        number = np.maximum.accumulate(np.where(begins | ~allowed, np.arange(len(tokens)), 0))
         return np.flatnonzero(chosen[number] & allowed)
 
-    def _replace(self, stream: int, tokens: np.ndarray, masked: np.ndarray, samples: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    def _replace(self, stream: int, tokens: np.ndarray, masked: np.ndarray, samples: np.ndarray,
+                 positions: np.ndarray) -> np.ndarray:
         """Put [MASK] for all, or for 80% with 10% random tokens and 10% left as they are."""
         corrupted = tokens.copy()
         if self.rule.corruption == "mask_only":

@@ -1,7 +1,7 @@
 """Randomness as a function: which samples make up the global batch of a step, and the numbers that draws are made of.
 
-In: seeds, names, steps and indices. Out: the same numbers in every process, for any number of ranks and workers, with nothing to
-store and nothing to replay. There is no generator and no state in this file; a resume asks for step k and gets it at once.
+In: seeds, names, steps and indices. Out: the same numbers in every process, for any number of ranks and workers, with nothing
+to store and nothing to replay. There is no generator and no state in this file; a resume asks for step k and gets it at once.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def key(*parts: int | str) -> int:
 def bits(stream: int, *indices: np.ndarray | int) -> np.ndarray:
     """Return 64 random bits for every element of the broadcast ``indices``, as uint64.
 
-    The output function of splitmix64 (Steele, Lea and Flood 2014) applied to ``stream`` and each index in turn: a counter, not a
-    sequence, so that any element can be asked for alone.
+    The output function of splitmix64 (Steele, Lea and Flood 2014) applied to ``stream`` and each index in turn: a counter,
+    not a sequence, so that any element can be asked for alone.
     """
     state = np.array([stream], dtype=np.uint64)
     for index in indices:
@@ -47,10 +47,10 @@ def below(bound: np.ndarray | int, stream: int, *indices: np.ndarray | int) -> n
 def permute(stream: int, n: int, indices: np.ndarray) -> np.ndarray:
     """Map ``indices`` through a permutation of [0, n) that ``stream`` chooses; no memory grows with n.
 
-    A Feistel network over the cells of a grid that holds n in about sqrt(n) rows; the few values that land beyond n are mapped again
-    until they are inside (Black and Rogaway 2002, "Ciphers with arbitrary finite domains").
+    A Feistel network over the cells of a grid that holds n in about sqrt(n) rows; the few values that land beyond n are
+    mapped again until they are inside (Black and Rogaway 2002, "Ciphers with arbitrary finite domains").
     """
-    assert len(indices) == 0 or (0 <= indices.min() and indices.max() < n), "an index outside the permutation"
+    assert len(indices) == 0 or (indices.min() >= 0 and indices.max() < n), "an index outside the permutation"
     rows = math.isqrt(n - 1) + 1
     columns = -(-n // rows)
     values = _feistel(stream, rows, columns, indices.astype(np.uint64))
@@ -67,7 +67,7 @@ def steps_per_epoch(batch: int, n: int) -> int:
     Raises ValueError where there is not one.
     """
     if n < batch:
-        raise ValueError(f"the data makes {n} training samples, fewer than one batch; lower budget.batch (now {batch}) or give more data")
+        raise ValueError(f"{n} training samples make no batch of {batch}; lower budget.batch or give more data")
     return n // batch
 
 

@@ -1,8 +1,8 @@
 """Packing: segments of token ids become one packed batch.
 
-In: where the segments of each sequence lie in a long array of ids. Out: the arrays of a :class:`~tofro.batches.types.Batch`, as numpy:
-[CLS] A [SEP] or [CLS] A [SEP] B [SEP], one sequence after the other, without padding and without a loop over tokens.
-Legend: B sequences, T tokens of all sequences together, S segments.
+In: where the segments of each sequence lie in a long array of ids. Out: the arrays of a :class:`~tofro.batches.types.Batch`,
+as numpy: [CLS] A [SEP] or [CLS] A [SEP] B [SEP], one sequence after the other, without padding and without a loop over
+tokens. Legend: B sequences, T tokens of all sequences together, S segments.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def ragged(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 def pack(ids: np.ndarray, word_starts: np.ndarray, starts: np.ndarray, lengths: np.ndarray, tokenizer: Tokenizer) -> Packed:
     """Pack B sequences of one or two segments.
 
-    ``ids`` and ``word_starts`` (N,) are the tokens to copy from; ``starts`` and ``lengths`` (B, 1) or (B, 2) say where each sequence's
-    segments lie in them. The first token of a segment counts as the start of a word.
+    ``ids`` and ``word_starts`` (N,) are the tokens to copy from; ``starts`` and ``lengths`` (B, 1) or (B, 2) say where each
+    sequence's segments lie in them. The first token of a segment counts as the start of a word.
     """
     rows, parts = starts.shape
     offsets = np.zeros(rows + 1, dtype=np.int64)
@@ -53,12 +53,10 @@ def pack(ids: np.ndarray, word_starts: np.ndarray, starts: np.ndarray, lengths: 
     begins[target] = word_starts[source]
     begins[places[lengths > 0]] = True
     sequence = np.repeat(np.arange(rows), np.diff(offsets))
-    places_in_row = np.arange(offsets[-1])
-    if parts == 2:
-        segments = (places_in_row >= places[:, 1][sequence]).astype(np.int64)
-    else:
-        segments = np.zeros(offsets[-1], dtype=np.int64)
-    return Packed(tokens, places_in_row - offsets[:-1][sequence], segments, sequence, begins, offsets)
+    index = np.arange(offsets[-1])
+    second = places[:, 1] if parts == 2 else offsets[1:]  # (B,) where segment 1 begins
+    segments = (index >= second[sequence]).astype(np.int64)
+    return Packed(tokens, index - offsets[:-1][sequence], segments, sequence, begins, offsets)
 
 
 def to_batch(packed: Packed, samples: np.ndarray, masked: np.ndarray | None = None, mask_targets: np.ndarray | None = None,

@@ -1,16 +1,17 @@
 """Pretraining samples: which stretches of text make up a sequence, and how two of them relate.
 
-In: a token store and the objective. Out: for any samples of any epoch, :class:`Spans` into the store's tokens, with pair labels.
+In: a token store and the objective. Out: for any samples of any epoch, :class:`Spans` into the store's tokens, with pair
+labels.
 
-How a pair is made. A sample owns a few neighbouring sentence boundaries inside one document. In every epoch it draws one of them;
-segment A grows backwards from it by whole sentences and segment B forwards, to shares of the length that are drawn anew, until no
-further sentence fits. A single sentence that is too long on its own is cut to a window at a random place. `swap` then exchanges A and
-B in half of the samples; `random` takes B from a boundary of another document in half of them.
+How a pair is made. A sample owns a few neighbouring sentence boundaries inside one document. In every epoch it draws one of
+them; segment A grows backwards from it by whole sentences and segment B forwards, to shares of the length that are drawn
+anew, until no further sentence fits. A single sentence that is too long on its own is cut to a window at a random place.
+`swap` then exchanges A and B in half of the samples; `random` takes B from a boundary of another document in half of them.
 
-Why so. Everything done to A is done to B as in a mirror, so lengths, punctuation and places tell nothing about their order beyond what
-the text itself tells. Filling a chunk from the left and cutting it where it is full, as the public builders do, makes the sentence
-beside the cut a long one, and shows which end was cut. Both segments have a sentence by construction: a document of one sentence has
-no boundary inside, makes no pair, and is counted.
+Why so. Everything done to A is done to B as in a mirror, so lengths, punctuation and places tell nothing about their order
+beyond what the text itself tells. Filling a chunk from the left and cutting it where it is full, as the public builders do,
+makes the sentence beside the cut a long one, and shows which end was cut. Both segments have a sentence by construction: a
+document of one sentence has no boundary inside, makes no pair, and is counted.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Protocol
 
 import numpy as np
 
-from tofro.batches.order import below, bits, key, uniform
+from tofro.batches.order import bits, key, uniform
 from tofro.batches.settings import ObjectiveSettings
 from tofro.tokens.store import TokenStore
 
@@ -58,7 +59,7 @@ def index_samples(store: TokenStore, objective: ObjectiveSettings) -> Samples:
     """
     samples: Samples = WindowSamples(store, objective) if objective.pair == "none" else PairSamples(store, objective)
     if not len(samples):
-        reason = "no text" if objective.pair == "none" else "no document with two sentences, so no pairs; objective=mlm does without"
+        reason = "no document has two sentences, so there are no pairs; check corpus.path, or use objective=mlm"
         raise ValueError(f"corpus {store.name}: {reason}")
     return samples
 
@@ -74,7 +75,7 @@ class PairSamples:
         self.room = objective.length - 3  # [CLS] A [SEP] B [SEP]
         blocks = list(_boundary_blocks(store, self.room, self.sentences))
         self.lows = np.concatenate([np.zeros(0, dtype=np.int64), *(low for low, _ in blocks)])  # (n,) first boundary of a sample
-        self.highs = np.concatenate([np.zeros(0, dtype=np.int64), *(high for _, high in blocks)])  # (n,) one past its last boundary
+        self.highs = np.concatenate([np.zeros(0, dtype=np.int64), *(high for _, high in blocks)])  # (n,) one past its last
         sizes = np.diff(store.document_offsets)
         self.counts = {
             "samples": len(self.lows),
@@ -95,14 +96,15 @@ class PairSamples:
         Labels are drawn for two neighbouring samples at a time, one of each kind, so they balance exactly over an epoch.
         """
         stream = key(stream, "pairs", epoch)
-        coin = (bits(stream, samples >> 1, 0) & np.uint64(1)).astype(np.int64)
-        labels = coin ^ (samples & 1)
-        here = self._boundary(stream, samples)
+        labels = (bits(stream, samples >> 1) & np.uint64(1)).astype(np.int64) ^ (samples & 1)
+        lots = self._lots(stream, samples)
+        here = self._boundary(samples, lots)
         there = here
         if self.random:
-            there = np.where(labels == 1, self._boundary(stream, self._elsewhere(stream, samples, here)), here)
-        a_start, a_end, b_start, b_end = self._grow(stream, samples, here, there)
-        a_start, a_length, b_start, b_length = self._cut(stream, samples, (a_start, a_end), (b_start, b_end))
+            other = self._elsewhere(lots, here)
+            there = np.where(labels == 1, self._boundary(other, self._lots(stream, other)), here)
+        a_start, a_end, b_start, b_end = self._grow(lots, here, there)
+        a_start, a_length, b_start, b_length = self._cut(lots, (a_start, a_end), (b_start, b_end))
         if self.random:
             return Spans(a_start, a_length, b_start, b_length, labels)
         swapped = labels == 1
@@ -111,17 +113,21 @@ class PairSamples:
             np.where(swapped, a_start, b_start), np.where(swapped, a_length, b_length), labels,
         )
 
-    def _boundary(self, stream: int, samples: np.ndarray) -> np.ndarray:
+    def _lots(self, stream: int, samples: np.ndarray) -> np.ndarray:
+        """Draw everything that is drawn for a pair at once: (7, B) in [0, 1)."""
+        return uniform(stream, samples, np.arange(7)[:, None])
+
+    def _boundary(self, samples: np.ndarray, lots: np.ndarray) -> np.ndarray:
         """Draw one of each sample's boundaries; a boundary is named by the sentence after it."""
         low = self.lows[samples]
-        return low + below(self.highs[samples] - low, stream, samples, 1)
+        return low + _pick(lots[0], self.highs[samples] - low)
 
-    def _elsewhere(self, stream: int, samples: np.ndarray, here: np.ndarray) -> np.ndarray:
+    def _elsewhere(self, lots: np.ndarray, here: np.ndarray) -> np.ndarray:
         """Draw for each sample another one, from another document."""
         start, end = self._document(here)
         before = np.searchsorted(self.lows, start)
         inside = np.searchsorted(self.lows, end) - before
-        drawn = below(len(self.lows) - inside, stream, samples, 2)
+        drawn = _pick(lots[1], len(self.lows) - inside)
         return drawn + np.where(drawn >= before, inside, 0)
 
     def _document(self, sentences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -130,7 +136,7 @@ class PairSamples:
         number = np.searchsorted(offsets, sentences, side="right")
         return offsets[number - 1], offsets[number]
 
-    def _grow(self, stream: int, samples: np.ndarray, here: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, ...]:
+    def _grow(self, lots: np.ndarray, here: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, ...]:
         """Grow A backwards from ``here`` and B forwards from ``there``; return token offsets: A's start, end, B's start, end."""
         offsets = self.store.sentence_offsets
         a_end, b_start = offsets[here], offsets[there]
@@ -146,24 +152,24 @@ class PairSamples:
             reached = np.searchsorted(offsets, b_start + room, side="right") - 1
             return offsets[np.maximum(np.minimum(reached, highest), there + 1)]
 
-        share = (self.room * (0.25 + 0.5 * uniform(stream, samples, 3))).astype(np.int64)
+        share = (self.room * (0.25 + 0.5 * lots[2])).astype(np.int64)
         a_start, b_end = back(share), ahead(self.room - share)
         # What is left over goes to one side, then to the other; a coin says which is first, so that neither is longer on average.
-        a_first = (bits(stream, samples, 4) & np.uint64(1)).astype(bool)
+        a_first = lots[3] < 0.5
         a_room = np.where(a_first, np.maximum(self.room - (b_end - b_start), a_end - a_start), a_end - a_start)
         a_start = back(a_room)
         b_end = ahead(np.maximum(self.room - (a_end - a_start), b_end - b_start))
         a_start = back(np.maximum(self.room - (b_end - b_start), a_end - a_start))
         return a_start, a_end, b_start, b_end
 
-    def _cut(self, stream: int, samples: np.ndarray, a: tuple[np.ndarray, np.ndarray],
+    def _cut(self, lots: np.ndarray, a: tuple[np.ndarray, np.ndarray],
              b: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, ...]:
         """Cut what is longer than the room, the longer segment first, to windows at random places."""
         a_length, b_length = a[1] - a[0], b[1] - b[0]
-        odd = np.where((bits(stream, samples, 5) & np.uint64(1)) == 0, 0, self.room % 2)
+        odd = np.where(lots[4] < 0.5, 0, self.room % 2)
         a_kept, b_kept = share_room(a_length, b_length, self.room, odd)
-        a_start = a[0] + below(a_length - a_kept + 1, stream, samples, 6)
-        b_start = b[0] + below(b_length - b_kept + 1, stream, samples, 7)
+        a_start = a[0] + _pick(lots[5], a_length - a_kept + 1)
+        b_start = b[0] + _pick(lots[6], b_length - b_kept + 1)
         return a_start, a_kept, b_start, b_kept
 
 
@@ -208,11 +214,17 @@ def share_room(a: np.ndarray, b: np.ndarray, room: int, odd: np.ndarray | int = 
     return kept_a, kept_b
 
 
+def _pick(lot: np.ndarray, choices: np.ndarray) -> np.ndarray:
+    """Turn numbers in [0, 1) into numbers in [0, ``choices``)."""
+    return (lot * choices).astype(np.int64)
+
+
 def _boundary_blocks(store: TokenStore, room: int, sentences: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Share out the boundaries inside documents to samples; yield the first and one past the last boundary of each.
 
-    A document makes as many samples as its tokens fill the length (unit sentence: as pairs of sentences fit into it), each over an equal
-    part of it, so the layout reads the same from both ends. A part without a boundary, inside a long sentence, makes no sample.
+    A document makes as many samples as its tokens fill the length (unit sentence: as pairs of sentences fit into it), each
+    over an equal part of it, so the layout reads the same from both ends. A part without a boundary, inside a long sentence,
+    makes no sample.
     """
     first = 0
     documents = store.document_offsets
@@ -228,7 +240,8 @@ def _boundary_blocks(store: TokenStore, room: int, sentences: bool) -> Iterator[
         else:
             starts = store.sentence_offsets[bounds]
             total = np.diff(starts)
-            place, parts = store.sentence_offsets[boundary] - starts[:-1][owner], np.maximum(np.rint(total / room).astype(np.int64), 1)
+            place = store.sentence_offsets[boundary] - starts[:-1][owner]
+            parts = np.maximum(np.rint(total / room).astype(np.int64), 1)
         part = place * parts[owner] // total[owner]
         opens = np.ones(len(owner), dtype=bool)
         opens[1:] = (owner[1:] != owner[:-1]) | (part[1:] != part[:-1])

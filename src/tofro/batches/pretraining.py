@@ -1,7 +1,7 @@
 """Pretraining batches: samples of a store, drawn, packed and masked.
 
-In: a token store, its tokenizer and the objective. Out: :class:`~tofro.batches.types.Batch` for any samples of any epoch, and the
-fixed batches that evaluation uses. Order and data loading are in ``order.py`` and ``datamodules.py``.
+In: a token store, its tokenizer and the objective. Out: :class:`~tofro.batches.types.Batch` for any samples of any epoch, and
+the fixed batches that evaluation uses. Order and data loading are in ``order.py`` and ``datamodules.py``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ EVALUATION_STREAM = key("evaluation")  # no run's seed enters it
 class PretrainingBuilder:
     """Builds the packed batch of any samples of ``store``; equal arguments give equal batches."""
 
-    def __init__(self, store: TokenStore, tokenizer: Tokenizer, objective: ObjectiveSettings, rule: MaskRule | None = None) -> None:
+    def __init__(self, store: TokenStore, tokenizer: Tokenizer, objective: ObjectiveSettings,
+                 rule: MaskRule | None = None) -> None:
         """Index the samples. ``rule`` replaces the objective's masking rule, as evaluation does."""
         own = MaskRule(objective.mask_rate, objective.mask_unit, objective.corruption)
         self.store = store
@@ -66,8 +67,8 @@ def evaluation_batches(store: TokenStore, tokenizer: Tokenizer, objective: Objec
                        limit: int | None = None) -> list[Batch]:
     """Return the evaluation batches of ``store``: 15% of words masked by 80/10/10 and pairs drawn, the same for every run.
 
-    Sequences of like length share a batch, which costs nothing in order-free sums and spares padding; ``Batch.samples`` tells which is
-    which. ``limit`` is a number of samples.
+    Sequences of like length share a batch, which costs nothing in order-free sums and spares padding; ``Batch.samples`` tells
+    which is which. ``limit`` is a number of samples.
     """
     builder = PretrainingBuilder(store, tokenizer, objective, EVALUATION)
     samples = evaluation_samples(len(builder), limit)

@@ -1,9 +1,9 @@
 """The token store: one split of a corpus as memory-mapped arrays on disk.
 
-In: a corpus, a tokenizer and a folder for stores. Out: :class:`TokenStore`: token ids, word starts, and the offsets of sentences and
-documents. A store is written once, in bounded memory, beside its final place and then renamed, so that it is whole or absent; its
-name carries the fingerprints of what it was made from, so that it is never taken for another. It knows nothing of special tokens,
-sequences or masks.
+In: a corpus, a tokenizer and a folder for stores. Out: :class:`TokenStore`: token ids, word starts, and the offsets of
+sentences and documents. A store is written once, in bounded memory, beside its final place and then renamed, so that it is
+whole or absent; its name carries the fingerprints of what it was made from, so that it is never taken for another. It knows
+nothing of special tokens, sequences or masks.
 
     meta.json              format, fingerprints and counts
     ids.bin                (N,) uint16, or uint32 where the vocabulary needs it
@@ -19,7 +19,8 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -28,7 +29,9 @@ import numpy as np
 from tofro.tokens.tokenizer import Tokenizer
 
 FORMAT = 1
+FILES = ("ids", "word_starts", "sentence_offsets", "document_offsets")
 BLOCK = 4096  # sentences tokenised at a time
+ANEW = "delete the folder to build it anew"
 
 Progress = Callable[[int, int | None], None]
 
@@ -60,14 +63,14 @@ class TokenStore:
         try:
             self.meta: dict[str, Any] = json.loads((self.folder / "meta.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise ValueError(f"{self.folder}: a token store without a readable meta.json; delete the folder to build it anew") from error
+            raise ValueError(f"{self.folder}: a damaged token store (no readable meta.json); {ANEW}") from error
         tokens, sentences, documents = (int(self.meta[name]) for name in ("tokens", "sentences", "documents"))
         self.ids = self._map("ids", self.meta["dtype"], tokens)  # (N,)
         self.word_starts = self._map("word_starts", "bool", tokens)  # (N,)
         self.sentence_offsets = self._map("sentence_offsets", "int64", sentences + 1)  # (S+1,)
         self.document_offsets = self._map("document_offsets", "int64", documents + 1)  # (D+1,)
         if self.sentence_offsets[-1] != tokens or self.document_offsets[-1] != sentences:
-            raise ValueError(f"{self.folder}: a damaged token store (offsets and tokens disagree); delete the folder to build it anew")
+            raise ValueError(f"{self.folder}: a damaged token store (offsets and tokens disagree); {ANEW}")
 
     def __reduce__(self) -> tuple[type[TokenStore], tuple[Path]]:
         """Travel to another process by name, not by content."""
@@ -99,7 +102,7 @@ class TokenStore:
         expected = length * np.dtype(dtype).itemsize
         if size != expected:
             found = "is missing" if size < 0 else f"has {size} bytes where {expected} were written"
-            raise ValueError(f"{path}: a damaged token store: the file {found}; delete the folder {self.folder} to build it anew")
+            raise ValueError(f"{path}: a damaged token store (the file {found}); {ANEW}")
         # A plain view of the map: indexing a np.memmap itself costs several times as much.
         return np.asarray(np.memmap(path, dtype=dtype, mode="r", shape=(length,)))
 
@@ -108,8 +111,8 @@ def open_store(folder: Path | str, corpus: Documents, split: str, tokenizer: Tok
                progress: Progress | None = None) -> TokenStore:
     """Return the store of ``split`` under ``folder``, built first where there is none.
 
-    ``progress(documents done, None)`` is called after every block of sentences. Raises ValueError where the split holds no text, and
-    where an existing store is damaged.
+    ``progress(documents done, None)`` is called after every block of sentences. Raises ValueError where the split holds no
+    text, and where an existing store is damaged.
     """
     made_from = {"format": FORMAT, "corpus": corpus.fingerprint, "split": split, "tokenizer": tokenizer.fingerprint}
     short = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:12]
@@ -118,7 +121,7 @@ def open_store(folder: Path | str, corpus: Documents, split: str, tokenizer: Tok
         _build(target, corpus, split, tokenizer, made_from, progress)
     store = TokenStore(target)
     if {name: store.meta.get(name) for name in made_from} != made_from:
-        raise ValueError(f"{target}: a token store made from something else; delete the folder to build it anew")
+        raise ValueError(f"{target}: a token store made from something else; {ANEW}")
     return store
 
 
@@ -130,17 +133,23 @@ def _build(target: Path, corpus: Documents, split: str, tokenizer: Tokenizer, ma
     scratch.mkdir()
     try:
         dtype = "uint16" if tokenizer.vocabulary <= 1 << 16 else "uint32"
-        with _Writer(scratch, dtype) as writer:
+        with ExitStack() as stack:
+            files = {name: stack.enter_context(open(scratch / f"{name}.bin", "wb")) for name in FILES}
+            writer = _Writer(files, dtype)
             for block in _blocks(corpus.documents(split)):
                 writer.add(block, tokenizer)
                 if progress is not None:
                     progress(writer.seen, None)
+            for file in files.values():
+                file.flush()
+                os.fsync(file.fileno())
         if not writer.counts["tokens"]:
             raise ValueError(f"corpus {corpus.name}: the {split} split holds no text; check corpus.path")
         meta = {**made_from, "corpus_name": corpus.name, "dtype": dtype, **writer.counts}
-        with open(scratch / "meta.json", "w", encoding="utf-8") as file:
-            json.dump(meta, file, indent=2)
-            os.fsync(file.fileno())
+        with open(scratch / "meta.json", "w", encoding="utf-8") as listing:
+            json.dump(meta, listing, indent=2)
+            listing.flush()
+            os.fsync(listing.fileno())
         try:
             scratch.rename(target)
         except OSError:
@@ -168,24 +177,12 @@ def _blocks(documents: Iterator[list[str]]) -> Iterator[list[list[str]]]:
 class _Writer:
     """Appends documents to the files of a store and counts them."""
 
-    def __init__(self, folder: Path, dtype: str) -> None:
-        self.dtype = dtype
+    def __init__(self, files: Mapping[str, BinaryIO], dtype: str) -> None:
+        self.files, self.dtype = files, dtype
         self.counts = dict.fromkeys(("tokens", "sentences", "documents", "dropped_sentences", "dropped_documents"), 0)
         self.seen = 0
-        names = ("ids", "word_starts", "sentence_offsets", "document_offsets")
-        self.files: dict[str, BinaryIO] = {name: open(folder / f"{name}.bin", "wb") for name in names}
         for name in ("sentence_offsets", "document_offsets"):
             self._append(name, np.zeros(1, dtype=np.int64))
-
-    def __enter__(self) -> _Writer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for file in self.files.values():
-            if not file.closed:
-                file.flush()
-                os.fsync(file.fileno())
-                file.close()
 
     def add(self, documents: list[list[str]], tokenizer: Tokenizer) -> None:
         """Append ``documents``; sentences without a token, and documents without a sentence, are dropped and counted."""

@@ -1,8 +1,8 @@
 """The tokenizer: text in, token ids and word ids out.
 
-A thin layer over the `tokenizers` library that fixes one family, BERT's WordPiece: special tokens, normaliser, files. It never adds
-special tokens by itself (packing does) and never reads one out of a text: the characters "[SEP]" in a corpus are just characters.
-Training lives in ``training.py``.
+A thin layer over the `tokenizers` library that fixes one family, BERT's WordPiece: special tokens, normaliser, files. It
+never adds special tokens by itself (packing does) and never reads one out of a text: the characters "[SEP]" in a corpus are
+just characters. Training lives in ``training.py``.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class TokenizedTexts:
 class Tokenizer:
     """A BERT WordPiece tokenizer.
 
-    ``vocabulary`` is the number of rows an embedding table needs: the number of entries, rounded up to a multiple of 64. ``size`` is
-    the number of entries.
+    ``vocabulary`` is the number of rows an embedding table needs: the number of entries, rounded up to a multiple of 64.
+    ``size`` is the number of entries.
     """
 
     def __init__(self, backend: tokenizers.Tokenizer, lowercase: bool = True) -> None:
@@ -68,7 +68,7 @@ class Tokenizer:
 
     @cached_property
     def special(self) -> np.ndarray:
-        """(vocabulary,) bool: ids that are special, or stand for nothing, and are therefore neither masked nor drawn at random."""
+        """(vocabulary,) bool: ids that are special or stand for nothing, and so are neither masked nor drawn at random."""
         table = np.ones(self.vocabulary, dtype=bool)
         names = self.backend.get_vocab(with_added_tokens=True)
         table[[number for token, number in names.items() if not token.startswith("[unused")]] = False
@@ -146,7 +146,7 @@ class Tokenizer:
         elif (folder / "vocab.txt").is_file():
             backend, lowercase = _open_vocabulary(folder / "vocab.txt", config)
         else:
-            raise ValueError(f"{folder}: holds no tokenizer.json and no vocab.txt; tokenizer.path must name a folder with one of them")
+            raise ValueError(f"{folder}: no tokenizer.json and no vocab.txt; tokenizer.path must name a folder with one of them")
         missing = [token for token in SPECIALS if backend.token_to_id(token) is None]
         if missing:
             raise ValueError(f"{folder}: the vocabulary lacks {', '.join(missing)}; tofro needs a BERT-type tokenizer")
@@ -156,7 +156,7 @@ class Tokenizer:
 def bert_backend(vocabulary: dict[str, int], lowercase: bool, strip_accents: bool | None = None,
                  chinese: bool = True) -> tokenizers.Tokenizer:
     """Build the library's tokenizer from ``vocabulary`` (token -> id), as BERT's own code tokenises (Devlin et al. 2019)."""
-    backend = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    backend = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token=SPECIALS[1]))
     backend.normalizer = normalizers.BertNormalizer(
         lowercase=lowercase, strip_accents=strip_accents, handle_chinese_chars=chinese)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()

@@ -1,8 +1,8 @@
 """Training of a WordPiece tokenizer: the same text gives the same bytes.
 
-In: settings and texts. Out: a :class:`~tofro.tokens.tokenizer.Tokenizer`. The `tokenizers` trainer numbers continuation pieces in the
-order of a randomly seeded hash table, which changes ties and therefore merges from run to run; here the alphabet and its
-continuation pieces are counted, cut and numbered first, so that nothing is left to that order.
+In: settings and texts. Out: a :class:`~tofro.tokens.tokenizer.Tokenizer`. The `tokenizers` trainer numbers continuation
+pieces in the order of a randomly seeded hash table, which changes ties and therefore merges from run to run; here the
+alphabet and its continuation pieces are counted, cut and numbered first, so that nothing is left to that order.
 """
 
 from __future__ import annotations
