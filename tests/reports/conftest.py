@@ -23,7 +23,8 @@ def result(method: str, seed: int, *, task: str | None = "pydoc_kind", variant: 
     """A result.json in its whole shape."""
     identity = f"{abs(hash_text(f'{method}{variant}{task}{seed}')):08x}"[:8]
     content: dict[str, Any] = {
-        "id": identity, "study": "quickstart", "stage": "adapt", "method": method, "variant": variant, "task": task, "corpus": None,
+        "id": identity, "study": "quickstart", "stage": "adapt", "method": method, "variant": variant,
+        "task": task, "corpus": None,
         "seed": seed, "score": "test/accuracy_ft", "metrics": {}, "cost": {}, "lineage": {"init_from": "0a1b2c3d"}, "data": {},
         "versions": {"python": "3.11.2", "torch": "2.13.0", "tofro": "0.1.0"},
         "machine": {"cpu": "synthetic processor", "cores": 2, "memory_gb": 8}, "notes": [],
@@ -66,7 +67,8 @@ def pretraining(rng: random.Random) -> tuple[dict[str, Any], list[dict[str, floa
     metrics |= {"validation/unigram_nats": unigram, "validation/pair_count": 1611, "validation/leak_accuracy": 0.517,
                 "validation/leak_accuracy_natural": 0.522}
     metrics |= {f"test/{name}_pre": value for name, value in BASE.items() if name.startswith("probe")}
-    metrics |= {"test/probe_pydoc_kind_random": 0.655, "test/probe_pydoc_package_random": 0.604, "test/probe_pydoc_match_random": 0.521}
+    metrics |= {"test/probe_pydoc_kind_random": 0.655, "test/probe_pydoc_package_random": 0.604,
+                "test/probe_pydoc_match_random": 0.521}
     cost = {"seconds": 121.0, "train_seconds": 112.0, "steps": steps, "tokens": 1.8e6, "flops": 9.1e12, "peak_memory_mb": 540.0}
     content = result("pretrain", 0, task=None, corpus="pydoc", score="validation/mlm_loss_pre", stage="pretrain", metrics=metrics,
                      cost=cost, lineage={}, command="tofro run method=pretrain corpus=pydoc seed=0")
@@ -85,7 +87,8 @@ def adaptation(method: str, seed: int, rng: random.Random) -> tuple[dict[str, An
         metrics[f"{split}/{name}_pre"] = value + (SHIFT[name] * (1 + rng.gauss(0, 0.3)) if method == "two_way" else 0.0)
     rows = []
     for step in range(1, 301):
-        rows.append({"step": step, "seconds": step / 20, "train/task_loss": 0.4 + 0.7 * math.exp(-step / 60) + rng.gauss(0, 0.05)})
+        loss = 0.4 + 0.7 * math.exp(-step / 60) + rng.gauss(0, 0.05)
+        rows.append({"step": step, "seconds": step / 20, "train/task_loss": loss})
         if step % 30 == 0:
             rows.append({"step": step, "seconds": step / 20,
                          "validation/accuracy_ft": score + 0.008 - 0.28 * math.exp(-step / 70) + rng.gauss(0, 0.006)})

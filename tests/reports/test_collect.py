@@ -15,8 +15,10 @@ def test_a_study_is_read_in_plan_order_with_its_head(study: Path) -> None:
     collection = collect([study])
     plan = json.loads((study / "study.json").read_text())
     assert [run.name for run in collection.runs] == plan["runs"]
-    assert collection.studies[0].title == "Quickstart" and collection.studies[0].command.startswith("tofro study")
-    assert not collection.unfinished and not collection.notes
+    assert collection.studies[0].title == "Quickstart"
+    assert collection.studies[0].command.startswith("tofro study")
+    assert not collection.unfinished
+    assert not collection.notes
 
 
 def test_a_run_met_twice_counts_once(study: Path) -> None:
@@ -70,8 +72,10 @@ def test_curves_and_a_torn_last_line(make_run: Callable[..., Path]) -> None:
     folder = make_run("full", 0)
     rows = '{"step": 1, "seconds": 0.5, "train/loss": 2.0}\n{"step": 2, "seconds": 1.0, "train/loss": 1.0}\n'
     (folder / "metrics.jsonl").write_text(rows + '{"step": 3, "sec')
-    with pytest.raises(ValueError, match="metrics.jsonl:3"):
+    with pytest.raises(ValueError, match=r"metrics\.jsonl:3"):
         read_curves(read_run(folder))
     (folder / "result.json").unlink()
     curve = read_curves(read_run(folder))["train/loss"]
-    assert curve.steps.tolist() == [1, 2] and curve.seconds.tolist() == [0.5, 1.0] and curve.values.tolist() == [2.0, 1.0]
+    assert curve.steps.tolist() == [1, 2]
+    assert curve.seconds.tolist() == [0.5, 1.0]
+    assert curve.values.tolist() == [2.0, 1.0]

@@ -55,25 +55,29 @@ def test_the_page_asks_nothing_of_the_network(page: str) -> None:
         for name in ("src", "href", "xlink:href", "srcset", "action"):
             value = attributes.get(name) or ""
             assert re.match(r"^(\./|\.\./|data:|#|$)", value), (tag, name, value)
-    assert "@import" not in page and not re.search(r"url\((?!#)", page)
+    assert "@import" not in page
+    assert not re.search(r"url\((?!#)", page)
 
 
 def test_links_lead_to_run_folders(page: str, drawn: Path) -> None:
-    links = [attributes["href"] for tag, attributes in Reader(page).tags if tag == "a" and (attributes["href"] or "").startswith("./")]
+    links = [link for tag, attributes in Reader(page).tags if tag == "a" and (link := attributes["href"] or "").startswith("./")]
     assert len(links) > 30
-    assert all((drawn / unquote(link or "") / "result.json").exists() for link in links)
+    assert all((drawn / unquote(link) / "result.json").exists() for link in links)
 
 
 def test_no_id_occurs_twice_and_every_reference_is_met(page: str) -> None:
     ids = [attributes["id"] for _, attributes in Reader(page).tags if "id" in attributes]
-    assert ids and len(ids) == len(set(ids))
+    assert ids
+    assert len(ids) == len(set(ids))
     assert set(re.findall(r"url\(#([^)]+)\)", page)) | set(re.findall(r'xlink:href="#([^"]+)"', page)) <= set(ids)
 
 
 def test_the_same_runs_make_the_same_bytes(page: str, study: Path) -> None:
     report([study], html=study / "report.html", console=QUIET)
     assert (study / "report.html").read_text(encoding="utf-8") == page
-    assert "currentColor" in page and "#010203" not in page and not re.search(r"20\d\d-\d\d-\d\d", page)
+    assert "currentColor" in page
+    assert "#010203" not in page
+    assert not re.search(r"20\d\d-\d\d-\d\d", page)
 
 
 def test_script_tags_in_names_are_text(make_run: Callable[..., Path], tmp_path: Path) -> None:
@@ -102,7 +106,9 @@ def test_every_output_is_written_and_the_terminal_shows_the_verdict(study: Path,
     assert (tmp_path / "t.tex").read_text().count(r"\begin{tabular}") == 4
     assert (tmp_path / "t.md").read_text() == made.markdown
     shown = screen.getvalue()
-    assert "no verdict" in shown and "3 pairs < 8" in shown and "TF-IDF" in shown
+    assert "no verdict" in shown
+    assert "3 pairs < 8" in shown
+    assert "TF-IDF" in shown
     assert max(map(len, shown.splitlines())) <= 100
 
 
@@ -119,7 +125,8 @@ def test_unfinished_runs_are_on_page_and_terminal(study: Path) -> None:
     report([study], html=study / "report.html", console=Console(file=screen, width=200))
     assert f"unfinished: {gone}" in screen.getvalue()
     page = (study / "report.html").read_text(encoding="utf-8")
-    assert "1 unfinished run, listed at the end" in page and gone.name in page
+    assert "1 unfinished run, listed at the end" in page
+    assert gone.name in page
 
 
 def test_the_terminal_report_imports_neither_torch_nor_matplotlib(study: Path) -> None:
@@ -147,7 +154,9 @@ def test_figures_have_their_data_beside_them(study: Path) -> None:
 def test_thinning_keeps_means_and_mean_curves_skip_ended_seeds() -> None:
     steps = np.arange(1600.0)
     curve = thin(Curve(steps, steps, 2 * steps))
-    assert curve.steps.size == 160 and curve.values.mean() == pytest.approx(2 * steps.mean())
+    assert curve.steps.size == 160
+    assert curve.values.mean() == pytest.approx(2 * steps.mean())
     short, long = (Curve(np.array(s), np.array(s), np.array(v)) for s, v in (([1.0], [4.0]), ([1.0, 2.0], [6.0, 8.0])))
     at, mean = mean_curve([short, long])
-    assert at.tolist() == [1, 2] and mean.tolist() == [5, 8]
+    assert at.tolist() == [1, 2]
+    assert mean.tolist() == [5, 8]

@@ -11,14 +11,16 @@ from tofro.reports.collect import collect
 from tofro.reports.verdict import Verdict, judge
 
 Make = Callable[..., Path]
+GAINS = {"two_way": 0.04, "ema": 0.02, "no_task": 0.0, "shuffled_labels": -0.01}
 
 
 @pytest.fixture
 def verdict(make_run: Make, tmp_path: Path) -> Callable[..., Verdict]:
-    """Judge a study of two-way and its controls; gains of the task probe by arm, seeds and the encoder's distance from unigram."""
+    """Judge a study of two-way and its controls; ``gains`` are the task probe's by arm, ``learnt`` nats below unigram."""
     def build(seeds: int, learnt: float = 2.0, mlm: float = 0.01, other: float = 0.01, **gains: float) -> Verdict:
-        make_run("pretrain", 0, task=None, corpus="pydoc", metrics={"validation/mlm_loss_pre": 4.0, "validation/unigram_nats": 4 + learnt})
-        for method, gain in {"two_way": 0.04, "ema": 0.02, "no_task": 0.0, "shuffled_labels": -0.01, **gains}.items():
+        make_run("pretrain", 0, task=None, corpus="pydoc",
+                 metrics={"validation/mlm_loss_pre": 4.0, "validation/unigram_nats": 4 + learnt})
+        for method, gain in (GAINS | gains).items():
             for seed in range(seeds):
                 wobble = 0.001 * (seed % 3)
                 make_run(method, seed, metrics={
@@ -34,13 +36,16 @@ def verdict(make_run: Make, tmp_path: Path) -> Callable[..., Verdict]:
 
 def test_below_eight_pairs_nothing_is_judged(verdict: Callable[..., Verdict]) -> None:
     found = verdict(7)
-    assert found.word == "no verdict" and "7 pairs < 8" in found.sentence
-    assert all(clause.holds is None for clause in found.clauses) and len(found.clauses) == 5
+    assert found.word == "no verdict"
+    assert "7 pairs < 8" in found.sentence
+    assert all(clause.holds is None for clause in found.clauses)
+    assert len(found.clauses) == 5
 
 
 def test_all_clauses_hold(verdict: Callable[..., Verdict]) -> None:
     found = verdict(8)
-    assert found.word == "holds" and "this checkpoint only" in found.sentence
+    assert found.word == "holds"
+    assert "this checkpoint only" in found.sentence
     assert [clause.holds for clause in found.clauses] == [True] * 5
 
 
@@ -49,7 +54,8 @@ def test_all_clauses_hold(verdict: Callable[..., Verdict]) -> None:
 ])
 def test_the_clause_that_failed_is_named(verdict: Callable[..., Verdict], change: dict[str, float], failed: str) -> None:
     found = verdict(9, **change)
-    assert found.word == "does not hold" and failed in found.sentence
+    assert found.word == "does not hold"
+    assert failed in found.sentence
     assert sum(clause.holds is False for clause in found.clauses) == 1
 
 
@@ -61,4 +67,5 @@ def test_a_control_that_was_not_run_leaves_the_verdict_open(make_run: Make, tmp_
     for seed in range(8):
         make_run("two_way", seed, metrics={"validation/mlm_loss_start": 4.0, "validation/mlm_loss_pre": 4.01})
     (found,) = judge(collect([tmp_path / "runs"]).runs)
-    assert found.word == "no verdict" and "EMA" in found.sentence
+    assert found.word == "no verdict"
+    assert "EMA" in found.sentence

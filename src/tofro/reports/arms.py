@@ -149,13 +149,13 @@ def leaves_pre(arm: Arm) -> bool:
 
 
 def measures_of(arms: Sequence[Arm]) -> list[str]:
-    """Measures of ``pre`` before and after, without encoder: held-out loss, pair accuracy, the trained task's probe, other probes."""
+    """What was measured of ``pre`` before a run, without encoder: MLM loss, pair accuracy, trained task's probe, others."""
     names: set[str] = set()
     for arm in arms:
         for run in arm.runs:
             for name in run.metrics:
                 metric = parse_metric(name)
-                if metric.encoder == "start" and (metric.what in ("mlm_loss", "pair_accuracy") or metric.what.startswith("probe_")):
+                if metric.encoder == "start" and metric.what.startswith(("mlm_loss", "pair_accuracy", "probe_")):
                     names.add(f"{metric.split}/{metric.what}")
     trained = {f"probe_{arm.task}" for arm in arms}
 

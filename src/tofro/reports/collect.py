@@ -105,7 +105,8 @@ def _run_folders(folder: Path, studies: list[Study], notes: list[str]) -> list[P
     inside = sorted(path for path in folder.iterdir() if path.is_dir() and _is_run(path))
     plan = folder / "study.json"
     if not plan.exists():
-        return inside or [path for child in sorted(folder.iterdir()) if child.is_dir() for path in _run_folders(child, studies, notes)]
+        children = [] if inside else sorted(path for path in folder.iterdir() if path.is_dir())
+        return inside + [path for child in children for path in _run_folders(child, studies, notes)]
     study, planned = _read_study(plan)
     studies.append(study)
     names = {path.resolve() for path in planned}

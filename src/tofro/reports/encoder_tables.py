@@ -116,7 +116,7 @@ def flow_table(arms: Sequence[Arm]) -> Table | None:
         return None
     columns = (Column("method", False), Column("measure of pre", False), Column("before"), Column("after"), Column("change"),
                Column("points", False))
-    notes = ["MLM loss in nats (lower is better), accuracies and linear probes × 100. Change: mean of after − before in each run."]
+    notes = ["MLM loss in nats (lower is better), accuracies and linear probes × 100. Change: mean over runs of after − before."]
     few = min(len(arm.runs) for arm in arms if not leaves_pre(arm))
     if few < SMALLEST_PAIRS:
         notes.append(f"No interval and no verdict below {SMALLEST_PAIRS} pairs.")

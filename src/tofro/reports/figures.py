@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -31,8 +32,8 @@ COLOURS = {  # told apart under the common colour-vision deficiencies, and legib
     "full": "#2f7fc1", "two_way": "#d9601a", "partial": "#159c77", "prompt": "#c76ba0", "pretrain": "#2f7fc1",
 }
 SPARE = ("#c99700", "#7d6fc4", "#3fa7d6", "#a8653a", "#6b8e23", "#b5485d")
-TEXT, FAINT, GRID, PAPER = "#010203", "#040506", "#0a0b0c", "#070809"  # stand-ins that `_finish` replaces by the page's own colours
-STYLE = {
+TEXT, FAINT, GRID, PAPER = "#010203", "#040506", "#0a0b0c", "#070809"  # `_finish` puts the page's colours here
+STYLE: Any = {
     "svg.fonttype": "none", "svg.id": None, "text.parse_math": False, "axes.spines.top": False, "axes.spines.right": False,
     "axes.spines.left": False, "axes.edgecolor": FAINT, "axes.labelcolor": TEXT, "axes.grid": True, "axes.axisbelow": True,
     "grid.color": GRID, "grid.linewidth": 0.6, "xtick.color": FAINT, "ytick.color": FAINT, "xtick.labelcolor": TEXT,
@@ -88,11 +89,11 @@ def pretraining_figure(runs: Sequence[RunRecord]) -> Figure | None:
     rows: list[tuple[object, ...]] = []
     canvas, axes = _canvas()
     for index, (run, curves) in enumerate(drawn):
-        for name, style in (("train/mlm_loss", {"color": FAINT, "lw": 1.1}), (MLM, {"color": COLOURS["pretrain"], "lw": 2.2})):
+        for name, words, colour, width in (("train/mlm_loss", "training", FAINT, 1.1),
+                                           (MLM, "held out", COLOURS["pretrain"], 2.2)):
             if name in curves:
                 curve = thin(curves[name])
-                label = None if index else "training" if name.startswith("train") else "held out"
-                axes.plot(curve.steps, curve.values, label=label, **style)
+                axes.plot(curve.steps, curve.values, label=None if index else words, color=colour, lw=width)
                 rows += [(run.name, name, step, value) for step, value in zip(curve.steps, curve.values, strict=True)]
         if UNIGRAM in run.metrics:
             axes.axhline(run.metrics[UNIGRAM], color=TEXT, lw=1, ls=(0, (3, 3)), label=None if index else "unigram entropy")
@@ -211,7 +212,7 @@ def thin(curve: Curve, limit: int = CURVE_POINTS) -> Curve:
 def mean_curve(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray]:
     """Steps (N,) at which any curve was evaluated, and the mean (N,) of those evaluated there."""
     steps = np.unique(np.concatenate([curve.steps for curve in curves]))
-    return steps, np.array([np.mean([value for curve in curves for value in curve.values[curve.steps == step]]) for step in steps])
+    return steps, np.array([np.concatenate([curve.values[curve.steps == step] for curve in curves]).mean() for step in steps])
 
 
 def _spread(place: float, count: int, width: float = 0.36) -> np.ndarray:

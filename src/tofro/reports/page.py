@@ -1,11 +1,12 @@
 """One self-contained page: verdict first, then tables, figures, every run with its folder and command.
 
-In: a collection, its tables, verdicts and figures. Out: HTML as a string that asks nothing of the network; names are escaped by the
-template, links are relative to the folder that the page is written to. The template is ``page.html.j2``.
+In: a collection, its tables, verdicts and figures. Out: HTML as a string that asks nothing of the network; names are escaped by
+the template, links are relative to the folder that the page is written to. The template is ``page.html.j2``.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -48,7 +49,8 @@ class Section:
 
 
 def render_page(
-    collection: Collection, tables: Sequence[Table], verdicts: Sequence[Verdict], figures: Sequence[Figure], runs: Table, folder: Path
+    collection: Collection, tables: Sequence[Table], verdicts: Sequence[Verdict], figures: Sequence[Figure], runs: Table,
+    folder: Path,
 ) -> str:
     """Return the page; ``folder`` is where it will lie, for its links to run folders."""
     environment = Environment(loader=PackageLoader("tofro.reports", "."), autoescape=True, undefined=StrictUndefined,
@@ -83,8 +85,8 @@ def sections(collection: Collection, tables: Sequence[Table], figures: Sequence[
     found = [Section("Pretraining", *_named(tables, figures, ("pretraining", "pretraining-loss")))]
     for task in tasks_of(collection.runs):
         name = slug(task)
-        found.append(Section(f"Methods on {task}", *_named(tables, figures, (f"methods-{name}", f"scores-{name}", f"curves-{name}",
-                                                                             f"differences-{name}"))))
+        about_methods = tuple(f"{kind}-{name}" for kind in ("methods", "differences", "scores", "curves"))
+        found.append(Section(f"Methods on {task}", *_named(tables, figures, about_methods)))
         found.append(Section(f"What {task} did to pre", *_named(tables, figures, (f"flow-back-{name}",))))
     return [section for section in found if section.tables or section.figures]
 
@@ -96,27 +98,37 @@ def _named(
 
 
 def facts(runs: Sequence[RunRecord]) -> list[Fact]:
-    """The headline's numbers: each method's mean on the first task, what pretraining learnt, what it all cost."""
+    """The headline's numbers: `full` and two-way on the first task, what pretraining learnt, what it all cost."""
+    spent = sum(run.cost.get("seconds", 0.0) for run in runs)
+    work = sum(run.cost.get("flops", 0.0) for run in runs)
+    cost = Fact("cost", f"{spent / 60:.1f} min", f"{len(runs)} runs, {formats.count(work)}FLOP")
+    return [*_score_facts(runs), *_pretraining_facts(runs), cost]
+
+
+def _score_facts(runs: Sequence[RunRecord]) -> list[Fact]:
     found: list[Fact] = []
     for task in tasks_of(runs)[:1]:
-        arms = [arm for arm in arms_of(runs, task) if arm.method not in FLOORS and arm.points(arm.score)]
-        for arm in sorted((arm for arm in arms if arm.method not in SEEDLESS), key=lambda arm: arm.method not in ("full", "two_way"))[:2]:
+        arms = [arm for arm in arms_of(runs, task) if arm.method not in {*FLOORS, *SEEDLESS} and arm.points(arm.score)]
+        majority = floors_of(arms).get("majority")
+        for arm in sorted(arms, key=lambda arm: arm.method not in ("full", "two_way"))[:2]:
             values = [value for _, value in arm.points(arm.score)]
             metric = parse_metric(arm.score or "")
-            floor = floors_of(arms).get("majority")
             remark = f"{metric.split} {metric.title} on {task}, {len(values)} run{'s' if len(values) != 1 else ''}"
-            remark += f"; majority class {formats.measured(floor[0][1], metric)}" if floor else ""
-            found.append(Fact(arm.label, formats.measured(sum(values) / len(values), metric), remark))
+            remark += f"; majority class {formats.measured(majority[0][1], metric)}" if majority else ""
+            found.append(Fact(arm.label, formats.measured(math.fsum(values) / len(values), metric), remark))
+    return found
+
+
+def _pretraining_facts(runs: Sequence[RunRecord]) -> list[Fact]:
+    found: list[Fact] = []
     for run in [run for run in runs if run.method == "pretrain"][:1]:
         if (gain := unigram_gain(run)) is not None:
             found.append(Fact("below unigram", f"{formats.nats(gain)} nats", "held-out MLM loss against word frequencies alone"))
         share, count = run.metrics.get(PAIR), run.metrics.get(PAIR_COUNT)
         if share is not None and count:
             interval = proportion_interval(share, int(count))
-            found.append(Fact("pair accuracy", formats.points(share),
-                              f"95% interval {formats.span(interval.low, interval.high, parse_metric(PAIR))} of {count:,.0f}"))
-    spent = sum(run.cost.get("seconds", 0.0) for run in runs)
-    found.append(Fact("cost", f"{spent / 60:.1f} min", f"{len(runs)} runs, {formats.count(sum(run.cost.get('flops', 0.0) for run in runs))}FLOP"))
+            span = formats.span(interval.low, interval.high, parse_metric(PAIR))
+            found.append(Fact("pair accuracy", formats.points(share), f"95% interval {span} of {count:,.0f}"))
     return found
 
 

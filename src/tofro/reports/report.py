@@ -1,7 +1,7 @@
 """The report over runs: tables in the terminal and, where asked for, a page, LaTeX, CSV and Markdown.
 
-In: run folders or folders of runs. Out: :class:`Report`, and the files. Reads result files only; torch is never imported, matplotlib
-only for the page.
+In: run folders or folders of runs. Out: :class:`Report`, and the files. Reads result files only; torch is never imported,
+matplotlib only for the page.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import special
 
 SMALLEST_PAIRS = 8  # below: no interval, no test, no verdict
@@ -61,7 +62,7 @@ def pair_by_unit(arm: Mapping[Hashable, float], reference: Mapping[Hashable, flo
     return {unit: arm[unit] - reference[unit] for unit in arm if unit in reference}
 
 
-def compare(differences: Sequence[float]) -> Comparison:
+def compare(differences: ArrayLike) -> Comparison:
     """Summarise paired differences: points and mean, and from :data:`SMALLEST_PAIRS` on an interval and a one-sided test."""
     values = np.asarray(differences, dtype=float)
     if values.size == 0:
@@ -74,7 +75,7 @@ def compare(differences: Sequence[float]) -> Comparison:
     return Comparison(points, float(values.mean()), sd, interval, sign_flip(values))
 
 
-def paired_t_interval(differences: Sequence[float], level: float = 0.95) -> Interval:
+def paired_t_interval(differences: ArrayLike, level: float = 0.95) -> Interval:
     """mean ± t(n-1, (1 + level)/2) · sd / √n (Student 1908)."""
     values = np.asarray(differences, dtype=float)
     assert values.size >= 2, "an interval needs two differences"
@@ -82,7 +83,7 @@ def paired_t_interval(differences: Sequence[float], level: float = 0.95) -> Inte
     return Interval(float(values.mean() - half), float(values.mean() + half), f"{level:.0%} paired t")
 
 
-def sign_flip(differences: Sequence[float], draws: int = 100_000, seed: int = 0) -> SignFlip:
+def sign_flip(differences: ArrayLike, draws: int = 100_000, seed: int = 0) -> SignFlip:
     """One-sided sign-flip (Fisher randomisation) test of a mean above 0.
 
     p is the share of the 2^n sign patterns whose mean is at least the observed one; up to :data:`ENUMERATED_PAIRS` pairs
@@ -111,7 +112,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def bca_interval(values: Sequence[float], level: float = 0.95, draws: int = 10_000, seed: int = 0) -> Interval:
+def bca_interval(values: ArrayLike, level: float = 0.95, draws: int = 10_000, seed: int = 0) -> Interval:
     """Bias-corrected and accelerated bootstrap of the mean (Efron 1987), for :data:`BOOTSTRAP_UNITS` units or more."""
     sample = np.asarray(values, dtype=float)
     assert sample.size >= BOOTSTRAP_UNITS, "BCa intervals of few units cover too little"
@@ -127,7 +128,8 @@ def bca_interval(values: Sequence[float], level: float = 0.95, draws: int = 10_0
 
 def proportion_interval(share: float, count: int, level: float = 0.95) -> Interval:
     """Exact interval of a proportion (Clopper and Pearson 1934); ``share`` of ``count`` trials succeeded."""
-    assert count > 0 and 0 <= share <= 1, "a proportion needs a count and lies in [0, 1]"
+    assert count > 0, "a proportion needs trials"
+    assert 0 <= share <= 1, "a proportion lies in [0, 1]"
     hits = round(share * count)
     tail = (1 - level) / 2
     low = special.betaincinv(hits, count - hits + 1, tail) if hits > 0 else 0.0
@@ -140,7 +142,8 @@ def pairs_needed(sd: float, effect: float, power: float = 0.8, level: float = 0.
 
     From the noncentral t distribution; one point at sd 1.5 needs 20.
     """
-    assert sd >= 0 and effect > 0, "sd is not negative and the effect positive"
+    assert sd >= 0, "a standard deviation is not negative"
+    assert effect > 0, "an effect of 0 is never seen"
     if sd == 0:
         return 2
     least = ((special.ndtri((1 + level) / 2) + special.ndtri(power)) * sd / effect) ** 2  # the normal limit, always too few

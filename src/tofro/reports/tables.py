@@ -96,7 +96,8 @@ def difference_table(arms: Sequence[Arm]) -> Table | None:
         notes.insert(0, f"No interval and no verdict below {SMALLEST_PAIRS} pairs.")
     if tested:
         first = next(one for one in compared if one.test)
-        assert first.interval is not None and first.test is not None
+        assert first.interval is not None
+        assert first.test is not None
         notes.insert(0, f"{first.interval.method}; p: {first.test.method}, one-sided, Holm over {len(tested)}. "
                         "Bold where the interval excludes 0.")
     columns = (Column("method", False), Column("mean"), Column("points", False), Column("pairs"), Column("interval"), Column("p"))
@@ -114,7 +115,8 @@ def run_table(collection: Collection) -> Table:
         cost = run.cost.get("seconds")
         method = f"{run.method}, {run.variant}" if run.variant else run.method
         score = formats.measured(value, parse_metric(run.score or ""))
-        rows.append((Cell(run.name, run=run.folder), Cell(method), Cell(run.task or run.corpus or MISSING), Cell(str(run.seed), run.seed),
-                     Cell(score, value), Cell(formats.seconds(cost), cost), Cell("finished" if run.finished else "unfinished")))
+        state = "finished" if run.finished else "unfinished"
+        rows.append((Cell(run.name, run=run.folder), Cell(method), Cell(run.task or run.corpus or MISSING),
+                     Cell(str(run.seed), run.seed), Cell(score, value), Cell(formats.seconds(cost), cost), Cell(state)))
     faint = frozenset(range(len(collection.runs), len(rows)))
     return Table("runs", "All runs", columns, tuple(rows), faint=faint)

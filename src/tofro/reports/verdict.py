@@ -1,9 +1,9 @@
 """Does flow-back hold? The acceptance rule, clause by clause.
 
-In: finished runs. Out: one :class:`Verdict` for each task and two-way arm. Flow-back holds only if the task probe of ``pre`` gains
-more than under EMA feedback, without a task loss and with shuffled labels (paired by seed), if the held-out MLM loss is not more
-than 2% worse, and if the mean change over the other tasks is not below 0, the last two at their interval's end. Below eight
-pairs nothing is judged; an encoder that never learnt makes a study underpowered, not negative.
+In: finished runs. Out: one :class:`Verdict` for each task and two-way arm. Flow-back holds only if the task probe of ``pre``
+gains more than under EMA feedback, without a task loss and with shuffled labels (paired by seed), if the held-out MLM loss is
+not more than 2% worse, and if the mean change over the other tasks is not below 0, the last two at their interval's end. Below
+eight pairs nothing is judged; an encoder that never learnt makes a study underpowered, not negative.
 """
 
 from __future__ import annotations
@@ -51,9 +51,8 @@ def judge(runs: Sequence[RunRecord]) -> list[Verdict]:
     verdicts = []
     for task in tasks_of(runs):
         arms = arms_of(runs, task)
-        for arm in arms:
-            if arm.method == "two_way" and _control(arm) is None and not leaves_pre(arm):
-                verdicts.append(_judge_arm(arm, arms, min(learnt, default=None)))
+        moved = [arm for arm in arms if arm.method == "two_way" and _control(arm) is None and not leaves_pre(arm)]
+        verdicts += [_judge_arm(arm, arms, min(learnt, default=None)) for arm in moved]
     return verdicts
 
 
@@ -68,11 +67,12 @@ def _judge_arm(arm: Arm, arms: Sequence[Arm], learnt: float | None) -> Verdict:
     about = f"{arm.label} on {arm.task}"
     pairs = min((clause.comparison.pairs for clause in clauses if clause.comparison is not None), default=0)
     weak = learnt is not None and learnt < LEARNT_NATS
-    remark = f" The encoder is {formats.nats(learnt)} nats below unigram, less than {LEARNT_NATS:.0f}: underpowered." if weak else ""
+    remark = f"The encoder is {formats.nats(learnt)} nats below unigram, less than {LEARNT_NATS:.0f}: underpowered."
     if pairs < SMALLEST_PAIRS:
-        return Verdict(about, "no verdict", f"{pairs} pairs < {SMALLEST_PAIRS}: all points and their mean, no more.{remark}", clauses)
+        few = f"{pairs} pairs < {SMALLEST_PAIRS}: points and their mean, no more."
+        return Verdict(about, "no verdict", f"{few} {remark}" if weak else few, clauses)
     if weak:
-        return Verdict(about, "underpowered", remark.strip(), clauses)
+        return Verdict(about, "underpowered", remark, clauses)
     failed = [clause.claim for clause in clauses if clause.holds is False]
     if failed:
         return Verdict(about, "does not hold", f"Failed: {'; '.join(failed)}.", clauses)
