@@ -28,7 +28,8 @@ Problem = tuple[str, str]
 
 def explain(mistake: Exception, overrides: list[str], loader: Any, conf: Path) -> ConfigError:
     """Turn a failed composition into a ConfigError; ``loader`` is Hydra's ConfigLoader, ``conf`` the folder it reads."""
-    known = Known(conf, loader)
+    searched = any("hydra.searchpath" in text for text in overrides)  # only then can an option lie outside conf/
+    known = Known(conf, loader if searched else None)  # the loader is slow to ask
     cause = _cause(mistake)
     missing = str(cause.full_key) if isinstance(cause, ConfigKeyError | ConfigAttributeError) else None
     problems: list[Problem] = []
@@ -219,20 +220,24 @@ def _bad_entry(entry: Any, parent: str, known: Known) -> str:
     """Return what is wrong with one entry of a defaults list, or an empty text."""
     if isinstance(entry, str):
         names = {"_self_", ROOT, *SETTINGS.get(parent, {}), *(path.stem for path in (known.conf / parent).glob("*.yaml"))}
-        return "" if entry in names else f"no config {entry}; {did_you_mean(entry, names)}"
+        return "" if entry in names else _joined(f"no config {entry}", did_you_mean(entry, names))
     if not isinstance(entry, dict) or len(entry) != 1:
         return f"an entry is a name or one `group: option`, not {entry}"
     (key, option), = entry.items()
     *keywords, group = str(key).split()
     for keyword in keywords:
         if keyword not in ("override", "optional"):
-            return f"{keyword} is no keyword of a defaults list; {did_you_mean(keyword, ('override', 'optional'))}"
+            return _joined(f"{keyword} is no keyword of a defaults list", did_you_mean(keyword, ("override", "optional")))
     group = group.partition("@")[0]
     if group.startswith("hydra/"):
         return ""
     group = group[1:] if group.startswith("/") else f"{parent}/{group}".lstrip("/")
     if group not in known.groups:
-        return f"no group {group}; {did_you_mean(group, known.groups)}"
+        return _joined(f"no group {group}", did_you_mean(group, known.groups))
     if option is None or "optional" in keywords or "${" in str(option) or option in known.groups[group]:
         return ""
-    return f"no {group} is called {option}; {did_you_mean(str(option), known.groups[group])}"
+    return _joined(f"no {group} is called {option}", did_you_mean(str(option), known.groups[group]))
+
+
+def _joined(problem: str, hint: str) -> str:
+    return f"{problem}; {hint}" if hint else problem

@@ -55,7 +55,7 @@ def identity(config: DictConfig, fingerprint: Fingerprint) -> Identity:
     full = {key: _canonical(value) for key, value in sorted(full.items())}
     digest = hashlib.sha256(json.dumps(full, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()[:8]
     data = config.task if "task" in config.method.reads else config.corpus
-    return Identity(digest, f"{_clean(config.method.name)}-{_clean(_data_name(data))}-s{config.seed}-{digest}", full)
+    return Identity(digest, f"{_clean(config.method.name)}-{_clean(data_name(data))}-s{config.seed}-{digest}", full)
 
 
 def _changed(node: DictConfig, prefix: str) -> Iterator[tuple[str, Any]]:
@@ -143,7 +143,7 @@ def _canonical(value: Any) -> Any:
     return value
 
 
-def _data_name(node: DictConfig) -> str:
+def data_name(node: DictConfig) -> str:
     """Return the corpus' or task's name; for one read from a path with no name of its own, the file's or folder's."""
     name = None if OmegaConf.is_missing(node, "name") else node.name
     if node.path is None or (name is not None and name not in GENERIC_NAMES):

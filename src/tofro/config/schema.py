@@ -132,7 +132,7 @@ def expected(settings: type, name: str) -> str:
     kind = next(a for a in arguments if a is not type(None)) if optional else hint
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     metadata = next(each for each in fields(settings) if each.name == name).metadata
-    text = words.get(kind, "a list" if "list" in str(kind) else "a mapping")
+    text = words.get(kind, "a list" if typing.get_origin(kind) is list else "a mapping")
     if "choices" in metadata:
         text = "one of " + ", ".join(metadata["choices"])
     bounds = [f"at least {metadata['low']}"] if "low" in metadata else []

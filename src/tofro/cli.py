@@ -1,0 +1,239 @@
+"""The command ``tofro``: verbs, their arguments and exit codes.
+
+In: the words after ``tofro``. Out: an exit code: 0 done, 1 a bug, 2 a mistake of the user, 130 Ctrl-C. Each verb imports what it
+needs when it is called, so that help and mistakes answer at once; torch comes only with something to compute.
+A ValueError that tofro itself raises is the user's to mend and is shown without a traceback; anything else is a bug and keeps it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tofro.runs.folder import Result
+
+DONE, BUG, MISTAKE, INTERRUPTED = 0, 1, 2, 130
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb: its line in the help, how its arguments are read, and what it does."""
+
+    summary: str
+    parser: Callable[[], argparse.ArgumentParser]
+    act: Callable[[argparse.Namespace], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Carry out a command line and return the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(words)
+    except KeyboardInterrupt:
+        print("tofro: stopped; the same command resumes", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader, `head` say, has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except ValueError as error:
+        if not is_mistake(error):
+            raise
+        print(f"tofro: {error}", file=sys.stderr)
+        return MISTAKE
+
+
+def is_mistake(error: BaseException) -> bool:
+    """Tell whether the user can mend an error: a ValueError raised by tofro's own code, not by a library under it."""
+    if not isinstance(error, ValueError):
+        return False
+    frames = list(traceback.walk_tb(error.__traceback__))
+    return bool(frames) and str(frames[-1][0].f_globals.get("__name__", "")).partition(".")[0] == "tofro"
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_help())
+        return DONE
+    if words[0] == "--version":
+        import tofro
+
+        print(f"tofro {tofro.__version__}")
+        return DONE
+    verb = VERBS.get(words[0])
+    if verb is None:
+        near = difflib.get_close_matches(words[0], VERBS, n=1)
+        hint = f"did you mean `tofro {near[0]}`?" if near else "`tofro --help` lists the verbs"
+        if "=" in words[0]:
+            hint = f"did you mean `tofro run {' '.join(words)}`?"
+        raise ValueError(f"no verb {words[0]}; {hint}")
+    flags = [f"--{name}" for name in REPORT_FILES]  # a bare one takes its default path and not the word after it
+    rest = [f"{word}=" if words[0] == "report" and word in flags else word for word in words[1:]]
+    return verb.act(verb.parser().parse_intermixed_args(rest))
+
+
+def _help() -> str:
+    verbs = "\n".join(f"  tofro {name:<8} {verb.summary}" for name, verb in VERBS.items())
+    return (
+        "tofro: two-way transfer between a pretrained encoder and the models fine-tuned from it\n\n"
+        f"{verbs}\n\n"
+        "`tofro VERB --help` says more; `tofro run --help` lists every config group, option and key.\n"
+        "Example: tofro run method=pretrain encoder=tiny budget.minutes=2"
+    )
+
+
+def _parser(name: str, summary: str, with_help: bool = True) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(prog=f"tofro {name}", description=summary, allow_abbrev=False, add_help=with_help)
+
+
+class _ConfigHelp(argparse.Action):
+    """``tofro run --help``: the groups, options and keys after the arguments; read only when asked for."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        super().__init__(option_strings, dest=argparse.SUPPRESS, nargs=0, help="show this page and leave")
+
+    def __call__(self, parser: argparse.ArgumentParser, *unused: Any) -> None:
+        from tofro.config.describe import describe
+
+        print(f"{parser.format_help()}\n{describe()}")
+        parser.exit()
+
+
+def _run_parser() -> argparse.ArgumentParser:
+    parser = _parser("run", "One run: make it, resume it, or show its result where it is finished. With -m, a Hydra multirun.",
+                     with_help=False)
+    parser.add_argument("-h", "--help", action=_ConfigHelp)
+    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="group=option or key=value, in Hydra's grammar")
+    parser.add_argument("-m", "--multirun", action="store_true", help="run every combination: seed=0,1,2 method=full,two_way")
+    parser.add_argument("--cfg", choices=("job",), help="print the config instead of running it")
+    _add_trust(parser)
+    return parser
+
+
+def _add_trust(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--trust", action="append", default=[], metavar="PREFIX",
+                        help="a module of yours that a _target_ may name, such as my_package.losses")
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from tofro.config.build import trust
+    from tofro.config.compose import compose, multirun
+
+    for prefix in arguments.trust:
+        trust(prefix)
+    if arguments.multirun:
+        if arguments.cfg:
+            raise ValueError("--cfg prints one run's config; leave out -m")
+        return max(multirun(arguments.overrides, _job), key=(DONE, MISTAKE, BUG).index, default=DONE)
+    config = compose(arguments.overrides)
+    if arguments.cfg:
+        from omegaconf import OmegaConf
+
+        print(OmegaConf.to_yaml(config), end="")
+        return DONE
+    from tofro.runs.run import run
+
+    _show(run(config, arguments.overrides))
+    return DONE
+
+
+def _job(config: Any) -> int:
+    """Carry out one job of a multirun. A failed one is shown and the others go on; the exit code tells in the end."""
+    from tofro.config.compose import job_overrides
+    from tofro.config.schema import seal
+    from tofro.runs.run import run
+
+    overrides = job_overrides()
+    print(f"tofro run {' '.join(overrides)}", file=sys.stderr, flush=True)
+    try:
+        _show(run(seal(config), overrides))
+    except Exception as error:  # whatever it is, the other jobs have a right to run
+        if is_mistake(error):
+            print(f"tofro: {error}", file=sys.stderr, flush=True)
+            return MISTAKE
+        traceback.print_exc()
+        return BUG
+    return DONE
+
+
+def _show(result: Result) -> None:
+    """Print a run's metrics and where its folder is."""
+    width = max((len(name) for name in result.metrics), default=0)
+    for name, value in result.metrics.items():
+        print(f"  {name:<{width}}  {value:.4f}" + ("  <- score" if name == result.data.get("score") else ""))
+    for note in result.data.get("notes", ()):
+        print(f"  note: {note}")
+    print(f"{'finished before' if result.reused else 'finished'}: {result.folder}", flush=True)
+
+
+def _study_parser() -> argparse.ArgumentParser:
+    parser = _parser("study", "Every run of a study, skipping finished ones, then its report.")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="folder with study.yaml, such as experiments/quickstart")
+    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="added to every run of the study")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and run nothing")
+    _add_trust(parser)
+    return parser
+
+
+def _study(arguments: argparse.Namespace) -> int:
+    from tofro.config.build import trust
+    from tofro.runs.study import run_study
+
+    for prefix in arguments.trust:
+        trust(prefix)
+    place, failed = run_study(arguments.folder, arguments.overrides, dry_run=arguments.dry_run)
+    if not arguments.dry_run:
+        from tofro.reports.report import report
+
+        report([place], html=place / "report.html")
+    return MISTAKE if failed else DONE
+
+
+REPORT_FILES = {"html": "report.html", "latex": "tables.tex", "markdown": "tables.md", "csv": "tables"}
+
+
+def _report_parser() -> argparse.ArgumentParser:
+    parser = _parser("report", "Tables of the runs under folders, from their result.json files alone.")
+    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="run folders, or folders that hold some")
+    for name, file in REPORT_FILES.items():
+        parser.add_argument(f"--{name}", metavar="PATH", help=f"write it too; --{name} alone: {file} in the first DIR")
+    return parser
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from tofro.reports.report import report
+
+    paths = {}
+    for name, file in REPORT_FILES.items():
+        asked = getattr(arguments, name)
+        paths[name] = None if asked is None else Path(asked) if asked else arguments.folders[0] / file
+    report(arguments.folders, html=paths["html"], latex=paths["latex"], csv=paths["csv"], markdown=paths["markdown"])
+    return DONE
+
+
+def _doctor_parser() -> argparse.ArgumentParser:
+    parser = _parser("doctor", "What will work on this machine: versions, devices, speed, network interfaces, disk.")
+    parser.add_argument("--outputs", type=Path, default=Path("outputs"), metavar="DIR", help="the outputs_dir (%(default)s)")
+    return parser
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from tofro.runs.doctor import examine, show
+
+    show(examine(arguments.outputs))
+    return DONE
+
+
+VERBS = {
+    "run": Verb("one run, or with -m a Hydra multirun", _run_parser, _run),
+    "study": Verb("every run of a study, skipping finished ones, then its report", _study_parser, _study),
+    "report": Verb("tables, figures and a page from finished runs", _report_parser, _report),
+    "doctor": Verb("what will work on this machine", _doctor_parser, _doctor),
+}
