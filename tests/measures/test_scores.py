@@ -51,3 +51,21 @@ def test_unknown_metric_and_empty_split_are_refused():
         score("acuracy", GUESSES, LABELS)
     with pytest.raises(ValueError, match="empty split"):
         score("accuracy", GUESSES[:0], LABELS[:0])
+
+
+@pytest.mark.filterwarnings("ignore:Metric `Spearman")
+@pytest.mark.parametrize("metric", ["accuracy", "f1", "macro_f1", "matthews", "pearson", "spearman"])
+def test_scores_agree_with_the_metrics_that_training_accumulates(metric: str):
+    import torch
+
+    from tofro.modules.metrics import task_metric
+
+    rng = np.random.default_rng(0)
+    classes = 2 if metric == "f1" else 4
+    labels, guesses = rng.integers(classes, size=60), rng.integers(classes, size=60)
+    if metric in ("pearson", "spearman"):
+        labels, guesses = labels + rng.normal(size=60), labels + rng.normal(size=60)
+    batched = task_metric(metric, classes)
+    for part in (slice(0, 25), slice(25, 60)):
+        batched.update(torch.from_numpy(guesses[part]), torch.from_numpy(labels[part]))
+    assert score(metric, guesses, labels) == pytest.approx(float(batched.compute()), abs=1e-5)

@@ -38,8 +38,8 @@ def fit_logistic(
 ) -> LogisticRegression:
     """Fit L2 logistic regression (multinomial for C > 2) at the strength with the least held-out log loss.
 
-    The strengths are tried from strong to weak regularisation, each warm from the last, until the held-out loss has risen; a tie
-    goes to the stronger. ``labels`` (N,) are class ids with at least two classes. The chosen strength is the model's ``C``.
+    The strengths are tried from strong to weak regularisation, each warm from the last, until the held-out loss has risen; a
+    tie goes to the stronger. ``labels`` (N,) are class ids with at least two classes. The chosen strength is the model's ``C``.
     """
     assert np.unique(labels).size > 1, "logistic regression needs two classes"
     with threadpool_limits(1):

@@ -1,0 +1,83 @@
+"""What a piece of work cost: FLOPs, tokens, seconds, peak memory.
+
+In: a callable step, a device. Out: numbers. FLOPs are those of matrix products and attention, as torch's flop counter sees
+them: a multiply-add counts as two; element-wise work and the optimizer count as none. Leaves out ratios between runs (reports).
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+
+Shape = tuple[int, ...]
+
+
+@dataclass
+class Cost:
+    """What a run spent, over all ranks for ``tokens`` and ``flops``; ``peak_memory_mb`` is that of one process."""
+
+    seconds: float = 0.0  # all of it: reading, training, measuring
+    train_seconds: float = 0.0
+    steps: int = 0
+    tokens: int = 0  # real tokens, special ones included
+    flops: float = 0.0  # of training
+    peak_memory_mb: float = 0.0
+
+    def as_dict(self) -> dict[str, float]:
+        """Return the fields by name, for ``result.json``."""
+        return asdict(self)
+
+
+def _attention(query: Shape, key: Shape, value: Shape, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
+    return sdpa_flop_count(query, key, value)
+
+
+def _attention_backward(
+    grad: Shape, query: Shape, key: Shape, value: Shape, *args: Any, out_shape: Any = None, **kwargs: Any
+) -> int:
+    return sdpa_backward_flop_count(grad, query, key, value)
+
+
+# The attention kernels that torch's counter does not know by itself. On the CPU sequences are padded inside attention, and the
+# padding counts, for it is computed.
+ATTENTION_FORMULAS: dict[Any, Any] = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+}
+
+
+def count_flops(step: Callable[[], Any]) -> int:
+    """Return the FLOPs of one call of ``step``, forward and, where it calls ``backward``, backward."""
+    with FlopCounterMode(display=False, custom_mapping=ATTENTION_FORMULAS) as counter:
+        step()
+    return int(counter.get_total_flops())
+
+
+def reset_peak_memory(device: torch.device | str = "cpu") -> None:
+    """Forget the peak so far, so that a run's peak is its own in a process that carries out many.
+
+    On the CPU this works on Linux where the kernel allows it; elsewhere :func:`peak_memory_mb` stays the peak of the whole
+    process.
+    """
+    if torch.device(device).type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def peak_memory_mb(device: torch.device | str = "cpu") -> float:
+    """Return the most memory held at once, in MB (10⁶ bytes): allocated on a GPU, resident in the process on the CPU."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6

@@ -1,0 +1,83 @@
+"""Linear probes: how much of a task a linear model reads off an encoder's frozen features.
+
+In: a model and the batches of a task's splits. Out: one number per split. Features are standardised, so that growth of their
+norm alone does not look like knowledge, and the L2 strength is chosen by cross-validation on the training rows. Leaves out kNN
+and few-shot fine-tuning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from tofro.batches.types import Batch
+from tofro.encoders.inference import device_of, inference
+from tofro.encoders.model import Model
+from tofro.encoders.pooling import pool
+from tofro.measures.linear import fit_logistic, fit_ridge
+from tofro.measures.scores import score
+
+ROWS = 2000  # training rows of a probe; more cost time and change little
+_CONSTANT = 1e-6  # a feature that varies less than this share of its size carries nothing but rounding
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Features (N, D) of a split and its labels (N,): class ids, or real scores of a regression."""
+
+    features: np.ndarray
+    labels: np.ndarray
+
+
+def extract(model: Model, batches: Iterable[Batch], pooling: str = "mean") -> Rows:
+    """Return the pooled last states and labels of all sequences, in the order of their sample index where batches have one."""
+    features, labels, samples = [], [], []
+    device = device_of(model)
+    with inference(model):
+        for batch in batches:
+            moved = batch.to(device)
+            features.append(pool(model.encoder(moved), moved, pooling).float().cpu())
+            assert batch.labels is not None, "a probe needs labels"
+            labels.append(batch.labels.cpu())
+            samples.append(batch.samples.cpu() if batch.samples is not None else torch.zeros(batch.size, dtype=torch.int64))
+    order = torch.cat(samples).argsort(stable=True)
+    return Rows(torch.cat(features)[order].numpy(), torch.cat(labels)[order].numpy())
+
+
+class Standardiser:
+    """Scales features to mean 0 and standard deviation 1 on the rows it was made from; constant features become 0.
+
+    The result does not depend on the features' unit: to the last bit where it changes by a power of two, else to rounding.
+    """
+
+    def __init__(self, features: np.ndarray) -> None:
+        wide = features.astype(np.float64)  # (N, D)
+        self.mean = wide.mean(0)
+        deviation = wide.std(0)
+        constant = deviation <= _CONSTANT * np.abs(wide).max(0)
+        self.scale = np.where(constant, 0.0, 1.0 / np.where(constant, 1.0, deviation))
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        """Return the scaled features (N, D), float64."""
+        result: np.ndarray = (features.astype(np.float64) - self.mean) * self.scale
+        return result
+
+
+def probe(train: Rows, splits: Mapping[str, Rows], metric: str, regression: bool = False) -> dict[str, float]:
+    """Fit a linear probe on ``train`` and return its ``metric`` on each of ``splits``.
+
+    Classification: multinomial logistic regression; regression: ridge. Both have an L2 strength chosen by three-fold
+    cross-validation on ``train``, and both are the same to the last bit for the same features. Choosing rows
+    (:func:`choose_rows`) is the caller's. Raises ValueError where ``train`` holds a single class.
+    """
+    standardise = Standardiser(train.features)
+    if regression:
+        model = fit_ridge(standardise(train.features), train.labels.astype(np.float64))
+    elif np.unique(train.labels).size < 2:
+        raise ValueError("task: the training rows hold a single class, so there is nothing to probe")
+    else:
+        model = fit_logistic(standardise(train.features), train.labels)
+    return {name: score(metric, model.predict(standardise(rows.features)), rows.labels) for name, rows in splits.items()}
