@@ -26,7 +26,11 @@ class PromptSettings:
     """How a task is put to the pretrained model without training it."""
 
     _target_: str = setting(MISSING, "class that scores labels: (settings, model, tokenizer) -> scorer")
-    templates: list[str] = setting([], "wordings of the question, with {text_a}, {text_b} and, in a cloze, one or more [MASK]")
-    template: int = setting(0, "which of the templates this run uses", low=0)
-    words: dict[str, list[str]] = setting({}, "label -> words that stand for it in a cloze, or statements for the pair head")
-    calibration: str = setting("contextual", "contextual: divide by the answer to an empty text; none", choices=("contextual", "none"))
+    templates: list[str] = setting([], "wordings of the question, with {text_a}, {text_b} and, in a cloze, one or more [MASK]; "
+                                       "for the pair head, statements with {word} and perhaps {text_b}")
+    template: int = setting(0, "which of the templates this run uses, counted from 0", low=0)
+    words: dict[str, list[str]] = setting({}, "label -> words that stand for it in the place of [MASK] or {word}")
+    calibration: str = setting("contextual", "contextual: divide by the answer to the content-free text N/A; none",
+                               choices=("contextual", "none"))
+    pair: str = setting("swap", "objective the pair head was trained with; swap contrasts both orders of text and statement",
+                        choices=("swap", "random"))
