@@ -31,21 +31,23 @@ _BULLET = re.compile(r"([-*+•]|\(?\w{1,2}[.)])\s+")
 _NAMED = re.compile(r"[*`\w][\w.,*` /-]{0,40}(\([^)]*\))?\s*:(\s+|\Z)")  # ``name (type): `` before an explanation
 _SIGNATURE = re.compile(r"[\w.]+\s*\(.*\)?(\s*->.*)?\Z")
 
+# (what a paragraph must hold for the pattern to be worth trying, pattern, what stands in its place)
 _INLINE = [
-    (re.compile(r"``(.+?)``"), r"\1"),
-    (re.compile(r":math:`[^`]*`|\$\$?[^$]+\$\$?|\|[\w ]+\|_?|\\\(.*?\\\)"), _GONE),
-    (re.compile(r"(?:https?://|www\.)\S+|\b(?:doi|arXiv)\s*:\s*\S+"), _GONE),
-    (re.compile(r"\s*\[(?:\d+|#\w*|\w+\d+)\]_"), ""),
-    (re.compile(r":[\w:+.-]+:`([^`<]*?)\s*<[^`]*>`"), r"\1"),
-    (re.compile(r":[\w:+.-]+:`[~!]?(?:[\w.]*\.)?([^`]*)`"), r"\1"),
-    (re.compile(r"`([^`<]*?)\s*<[^`]*>`_*"), r"\1"),
-    (re.compile(r"`([^`]*)`_*"), r"\1"),
-    (re.compile(r"\[([^\]]+)\]\([^)]*\)"), r"\1"),
-    (re.compile(r"\*\*(\S(?:[^*]*\S)?)\*\*"), r"\1"),
-    (re.compile(r"(?<![\w*])\*(\S(?:[^*]*\S)?)\*(?![\w*])"), r"\1"),
-    (re.compile(r"\s+"), " "),
+    ("``", re.compile(r"``(.+?)``"), r"\1"),
+    ("`", re.compile(r":math:`[^`]*`"), _GONE),
+    ("$", re.compile(r"\$\$?[^$]+\$\$?"), _GONE),
+    ("|", re.compile(r"\|[\w ]+\|_?"), _GONE),
+    ("://", re.compile(r"\w+://\S+"), _GONE),
+    ("]_", re.compile(r"\s*\[(?:\d+|#\w*|\w+\d+)\]_"), ""),
+    ("`", re.compile(r":[\w:+.-]+:`([^`<]*?)\s*<[^`]*>`"), r"\1"),
+    ("`", re.compile(r":[\w:+.-]+:`[~!]?(?:[\w.]*\.)?([^`]*)`"), r"\1"),
+    ("`", re.compile(r"`([^`<]*?)\s*<[^`]*>`_*"), r"\1"),
+    ("`", re.compile(r"`([^`]*)`_*"), r"\1"),
+    ("](", re.compile(r"\[([^\]]+)\]\([^)]*\)"), r"\1"),
+    ("**", re.compile(r"\*\*(\S(?:[^*]*\S)?)\*\*"), r"\1"),
+    ("*", re.compile(r"(?<![\w*])\*(\S(?:[^*]*\S)?)\*(?![\w*])"), r"\1"),
 ]
-_CODE = re.compile(r"[=<>{}\\|@#$^~*`\[\]\x00]|::|->|\.\.\.|\w\(\S*,|^\W*$")
+_CODE = re.compile(r"[=<>{}\\|@#$^~*`\[\]\x00]|::|->|\.\.\.|\w\(\S*,|\b(?:www\.|doi:|arXiv:)")
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 
 
@@ -62,9 +64,10 @@ def clean_docstring(raw: str) -> tuple[Paragraphs, Paragraphs]:
 def _split(paragraphs: list[str]) -> Paragraphs:
     split = []
     for paragraph in paragraphs:
-        for pattern, instead in _INLINE:
-            paragraph = pattern.sub(instead, paragraph)
-        sentences = [sentence for sentence in split_sentences(paragraph, "en") if is_prose(sentence)]
+        for sign, pattern, instead in _INLINE:
+            if sign in paragraph:
+                paragraph = pattern.sub(instead, paragraph)
+        sentences = [sentence for sentence in split_sentences(" ".join(paragraph.split()), "en") if is_prose(sentence)]
         if sentences:
             split.append(sentences)
     return split

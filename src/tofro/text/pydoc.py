@@ -1,0 +1,92 @@
+"""The built-in corpus and tasks: English prose from the documentation strings that every installation of tofro carries.
+
+In: settings. Out: a ``Corpus`` with one document per module or help topic, and the tasks ``pydoc_kind``, ``pydoc_package`` and
+``pydoc_match``. The text is read from disk once per set of versions and kept in the cache folder. Corpus and tasks draw on the same
+strings, as an unlabelled domain corpus does; only the labels are new to a model pretrained on it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from tofro.text.cache import cache_folder
+from tofro.text.corpus import Corpus, Document
+from tofro.text.fingerprint import hash_json, share_of
+from tofro.text.pydoc_extract import Module, Progress, extract, fingerprint_pydoc, missing_packages
+from tofro.text.pydoc_tasks import build_kind, build_match, build_package
+from tofro.text.settings import CorpusSettings, TaskSettings
+from tofro.text.task import Example, Task, choose_rows, resolve_metric
+
+__all__ = ["fingerprint_pydoc", "read_pydoc_corpus", "read_pydoc_kind", "read_pydoc_match", "read_pydoc_package"]
+
+_LEAST_SENTENCES = 2  # of a document; one sentence has no neighbour
+
+
+def read_pydoc_corpus(settings: CorpusSettings, progress: Progress | None = None) -> Corpus:
+    """Return the built-in corpus, one document per module; documents are held out by the hash of their path.
+
+    A sentence occurs once: repeats are boilerplate, and this way none is both trained on and held out. ``progress`` is told (files
+    done, files in all) while the text is read for the first time.
+    """
+    if settings.path is not None:
+        raise ValueError("corpus.path has no use with the built-in corpus; choose corpus=text to read a file")
+    splits: dict[str, list[Document]] = {"train": [], "validation": []}
+    seen: set[str] = set()
+    modules = extract(cache_folder(), progress)
+    lowest = min((share_of("pydoc corpus", module.name) for module in modules), default=0.0)
+    for module in modules:
+        document = _document(module, seen)
+        position = share_of("pydoc corpus", module.name)
+        if len(document) >= _LEAST_SENTENCES:
+            splits["validation" if position < settings.validation_share or position == lowest else "train"].append(document)
+    fingerprint = hash_json([fingerprint_pydoc(), settings.validation_share])
+    return Corpus(settings.name, fingerprint, splits, _missing_notes())
+
+
+def read_pydoc_kind(settings: TaskSettings, progress: Progress | None = None) -> Task:
+    """Return the task: does a string belong to a module, a class, a method or a function?"""
+    return _read(settings, build_kind, progress)
+
+
+def read_pydoc_package(settings: TaskSettings, progress: Progress | None = None) -> Task:
+    """Return the task: which library does a string come from, its names masked?"""
+    return _read(settings, build_package, progress)
+
+
+def read_pydoc_match(settings: TaskSettings, progress: Progress | None = None) -> Task:
+    """Return the pair task: does a signature belong to a string?"""
+    return _read(settings, build_match, progress)
+
+
+def _read(
+    settings: TaskSettings, build: Callable[[Sequence[Module]], dict[str, list[Example]]], progress: Progress | None
+) -> Task:
+    if settings.path is not None:
+        raise ValueError("task.path has no use with a built-in task; choose task=file to read a file")
+    splits = build(extract(cache_folder(), progress))
+    counts = Counter(str(example.label) for example in splits["train"])
+    labels = tuple(sorted(counts))
+    if settings.train_rows is not None:
+        splits["train"] = choose_rows(splits["train"], settings.train_rows, labels)
+    metric = resolve_metric(settings.metric, "classification", labels)
+    fingerprint = hash_json([fingerprint_pydoc(), build.__name__, settings.train_rows])
+    pair = splits["train"][0].text_b is not None
+    return Task(settings.name, "classification", pair, labels, metric, splits, fingerprint, _missing_notes())
+
+
+def _document(module: Module, seen: set[str]) -> Document:
+    """Return a module's sentences that no module before it held, and remember them."""
+    document = []
+    for entry in module.entries:
+        for paragraph in [*entry.paragraphs, *entry.details]:
+            for sentence in paragraph:
+                if sentence not in seen:
+                    seen.add(sentence)
+                    document.append(sentence)
+    return document
+
+
+def _missing_notes() -> tuple[str, ...]:
+    missing = missing_packages()
+    return (f"documentation strings of {', '.join(missing)} are left out: not installed",) if missing else ()
