@@ -1,0 +1,42 @@
+"""The leak rule on real corpora, where they are beside the checkout."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+from pathlib import Path
+
+import pytest
+
+from tests.batches.conftest import Corpus
+from tests.batches.test_pairs import accuracy
+from tofro.batches.leaks import drawn_pairs, untouched_pairs
+from tofro.batches.settings import ObjectiveSettings
+from tofro.tokens.settings import TokenizerSettings
+from tofro.tokens.store import open_store
+from tofro.tokens.training import train_tokenizer
+
+
+def read(path: Path, lines: int) -> list[list[str]]:
+    documents: list[list[str]] = [[]]
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        for line in itertools.islice(file, lines):
+            if line.strip():
+                documents[-1].append(line.strip())
+            elif documents[-1]:
+                documents.append([])
+    return [document for document in documents if document]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["enwiki_sample", "zhwiki_sample", "eltec_eng_novels"])
+def test_pairs_say_no_more_than_untouched_text(shared: Path, tmp_path: Path, name: str) -> None:
+    """Within a point of the same classifier on whole consecutive segments of the same text."""
+    documents = read(shared / "corpora" / name / "train.txt.gz", 30_000)
+    tokenizer = train_tokenizer(TokenizerSettings(vocabulary=8192, megabytes=2), (" ".join(document) for document in documents))
+    store = open_store(tmp_path, Corpus(documents, name), "train", tokenizer)
+    for pair, unit, length in itertools.product(("swap", "random"), ("segment", "sentence"), (64, 128)):
+        objective = ObjectiveSettings(pair=pair, unit=unit, length=length)
+        drawn = accuracy(store, tokenizer, drawn_pairs(store, objective, 40_000))
+        untouched = accuracy(store, tokenizer, untouched_pairs(store, objective, 40_000))
+        assert drawn <= untouched + 0.01, (pair, unit, length, drawn, untouched)
