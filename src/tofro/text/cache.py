@@ -1,6 +1,7 @@
 """Where things that can be made again are kept between runs, and how a file is put there whole.
 
-In: a folder or a text. Out: a folder, or a file that appears complete or not at all. What is worth keeping is each caller's choice.
+In: a folder or a text. Out: a folder, or a file that appears complete or not at all. What is worth keeping is each caller's
+choice.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Corpora: unlabelled documents, each a list of sentences, in a train and a validation split.
 
-In: a text file, or a folder with train and validation files, one sentence or paragraph a line, a blank line between documents, plain or
-gzip. Out: a ``Corpus`` that reads its files again for every pass and holds one document at a time. Where there is no validation file,
-documents are held out by their content, so that the choice is the same on every machine and equal documents stay on one side.
+In: a text file, or a folder with train and validation files, one sentence or paragraph a line, a blank line between documents,
+plain or gzip. Out: a ``Corpus`` that reads its files again for every pass and holds one document at a time. Where there is no
+validation file, documents are held out by their content, so that the choice is the same on every machine and equal documents
+stay on one side.
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ class FileDocuments:
         document: Document = []
         for number, line in read_lines(self.path):
             if "\0" in line:
-                raise ValueError(f"{self.path}:{number}: a NUL character; the file is UTF-16 or binary, plain UTF-8 text was expected")
+                raise ValueError(
+                    f"{self.path}:{number}: a NUL character; the file is UTF-16 or binary, plain UTF-8 text was expected"
+                )
             line = line.strip()
             if not line:
                 if document:
@@ -149,7 +152,7 @@ def _find_cut(documents: FileDocuments, share: float) -> float:
             return share
     if lowest == highest:
         raise ValueError(
-            f"{documents.path}: no validation documents can be held out of a single document (or of equal ones); put a blank line "
+            f"{documents.path}: a single document (or equal ones) leaves none to hold out for validation; put a blank line "
             "between documents, or give corpus.path a folder with train.txt and validation.txt"
         )
     return highest if highest < share else math.nextafter(lowest, 1.0)

@@ -1,7 +1,7 @@
 """Content hashes: of a file, of a folder, of a text. They name data in run identities and decide who is held out.
 
-In: a path or strings. Out: a sha256 in hex, or a number in [0, 1) that depends on the strings alone. File hashes are remembered in
-one JSON file by size and modification time, so that naming a large corpus again costs one ``stat``.
+In: a path or strings. Out: a sha256 in hex, or a number in [0, 1) that depends on the strings alone. File hashes are remembered
+in one JSON file by size and modification time, so that naming a large corpus again costs one ``stat``.
 """
 
 from __future__ import annotations

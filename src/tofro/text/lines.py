@@ -1,7 +1,7 @@
 """Text files as numbered lines, strictly UTF-8, plain or gzip.
 
-In: a path. Out: (line number from 1, line without its line end). A byte order mark is dropped; both ``\\n`` and ``\\r\\n`` end a
-line. Whatever keeps the file from being read to its end is a ValueError that names file and line and says what to do.
+In: a path. Out: (line number from 1, line without its line end). A byte order mark is dropped; both ``\\n`` and ``\\r\\n`` end
+a line. Whatever keeps the file from being read to its end is a ValueError that names file and line and says what to do.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _decode(raw: bytes, path: Path, number: int, offset: int) -> str:
         line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{path}:{number}: not UTF-8 (byte 0x{raw[error.start]:02x} at offset {offset + error.start}); save the file as UTF-8, "
-            f"for example: iconv -f LATIN1 -t UTF-8 {path.name} > new"
+            f"{path}:{number}: not UTF-8 (byte 0x{raw[error.start]:02x} at offset {offset + error.start}); save the file "
+            f"as UTF-8, for example: iconv -f LATIN1 -t UTF-8 {path.name} > new"
         ) from None
     return line.rstrip("\n").removesuffix("\r")

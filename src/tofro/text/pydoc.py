@@ -1,8 +1,8 @@
 """The built-in corpus and tasks: English prose from the documentation strings that every installation of tofro carries.
 
 In: settings. Out: a ``Corpus`` with one document per module or help topic, and the tasks ``pydoc_kind``, ``pydoc_package`` and
-``pydoc_match``. The text is read from disk once per set of versions and kept in the cache folder. Corpus and tasks draw on the same
-strings, as an unlabelled domain corpus does; only the labels are new to a model pretrained on it.
+``pydoc_match``. The text is read from disk once per set of versions and kept in the cache folder. Corpus and tasks draw on the
+same strings, as an unlabelled domain corpus does; only the labels are new to a model pretrained on it.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from tofro.text.task import Example, Task, choose_rows, resolve_metric
 __all__ = ["fingerprint_pydoc", "read_pydoc_corpus", "read_pydoc_kind", "read_pydoc_match", "read_pydoc_package"]
 
 _LEAST_SENTENCES = 2  # of a document; one sentence has no neighbour
+_built: dict[str, dict[str, list[Example]]] = {}  # a study reads the same tasks for every run, in one process
 
 
 def read_pydoc_corpus(settings: CorpusSettings, progress: Progress | None = None) -> Corpus:
     """Return the built-in corpus, one document per module; documents are held out by the hash of their path.
 
-    A sentence occurs once: repeats are boilerplate, and this way none is both trained on and held out. ``progress`` is told (files
-    done, files in all) while the text is read for the first time.
+    A sentence occurs once: repeats are boilerplate, and this way none is both trained on and held out. ``progress`` is told
+    (files done, files in all) while the text is read for the first time.
     """
     if settings.path is not None:
         raise ValueError("corpus.path has no use with the built-in corpus; choose corpus=text to read a file")
@@ -64,13 +65,16 @@ def _read(
 ) -> Task:
     if settings.path is not None:
         raise ValueError("task.path has no use with a built-in task; choose task=file to read a file")
-    splits = build(extract(cache_folder(), progress))
+    made_from = hash_json([fingerprint_pydoc(), build.__name__])
+    if made_from not in _built:
+        _built[made_from] = build(extract(cache_folder(), progress))
+    splits = dict(_built[made_from])
     counts = Counter(str(example.label) for example in splits["train"])
     labels = tuple(sorted(counts))
     if settings.train_rows is not None:
         splits["train"] = choose_rows(splits["train"], settings.train_rows, labels)
     metric = resolve_metric(settings.metric, "classification", labels)
-    fingerprint = hash_json([fingerprint_pydoc(), build.__name__, settings.train_rows])
+    fingerprint = hash_json([made_from, settings.train_rows])
     pair = splits["train"][0].text_b is not None
     return Task(settings.name, "classification", pair, labels, metric, splits, fingerprint, _missing_notes())
 

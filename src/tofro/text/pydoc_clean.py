@@ -1,9 +1,9 @@
 """Documentation strings into plain English sentences.
 
-In: one raw docstring (reST, numpydoc, Google style or plain). Out: its paragraphs, each a list of sentences, with code, doctests,
-tables, formulas, references and inline mark-up gone, and apart from them the sentences that explain parameters and results, whose names
-and types are gone too. A sentence that can't be freed of these is dropped whole: half a sentence teaches nothing. Left out: sorting the
-strings into documents and tasks.
+In: one raw docstring (reST, numpydoc, Google style or plain). Out: its paragraphs, each a list of sentences, with code,
+doctests, tables, formulas, references and inline mark-up gone, and apart from them the sentences that explain parameters and
+results, whose names and types are gone too. A sentence that can't be freed of these is dropped whole: half a sentence teaches
+nothing. Left out: sorting the strings into documents and tasks.
 """
 
 from __future__ import annotations
@@ -14,14 +14,62 @@ from tofro.text.sentences import split_sentences
 
 _GONE = "\x00"  # marks what can't be kept; the sentence around it is dropped
 
-_DROPPED_SECTIONS = set(
-    "see also,references,reference,bibliography,example,examples,usage,shape,example usage,members,citation,contents,signature".split(",")
-)
-_DETAIL_SECTIONS = set(
-    "parameters,other parameters,params,args,arguments,keyword arguments,keyword args,kwargs,returns,return,return value,yields,yield,"
-    "receives,raises,raise,warns,throws,attributes,methods,inputs,input,outputs,output,keyword parameters,return type,keyword".split(",")
-)
-_KEPT_DIRECTIVES = set("note,warning,tip,important,hint,caution,attention,admonition,versionadded,versionchanged".split(","))
+_DROPPED_SECTIONS = {
+    "see also",
+    "references",
+    "reference",
+    "bibliography",
+    "example",
+    "examples",
+    "usage",
+    "shape",
+    "example usage",
+    "members",
+    "citation",
+    "contents",
+    "signature",
+}
+_DETAIL_SECTIONS = {
+    "parameters",
+    "other parameters",
+    "params",
+    "args",
+    "arguments",
+    "keyword arguments",
+    "keyword args",
+    "kwargs",
+    "returns",
+    "return",
+    "return value",
+    "yields",
+    "yield",
+    "receives",
+    "raises",
+    "raise",
+    "warns",
+    "throws",
+    "attributes",
+    "methods",
+    "inputs",
+    "input",
+    "outputs",
+    "output",
+    "keyword parameters",
+    "return type",
+    "keyword",
+}
+_KEPT_DIRECTIVES = {
+    "note",
+    "warning",
+    "tip",
+    "important",
+    "hint",
+    "caution",
+    "attention",
+    "admonition",
+    "versionadded",
+    "versionchanged",
+}
 
 _UNDERLINE = re.compile(r"([-=~^\"'`#*+.:_])\1{2,}\Z")
 _TABLE = re.compile(r"\s*(\+[-=+]+\+|\|.*\||[=-]{2,}(\s+[=-]{2,})+)\s*\Z")

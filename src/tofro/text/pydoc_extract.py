@@ -1,8 +1,8 @@
 """Documentation strings of Python's library and of tofro's core dependencies, read from disk with ``ast``.
 
-In: the packages installed here; none of them is imported. Out: one ``Module`` per source file or help topic, with its cleaned strings. The
-list of packages is fixed, so that two machines with the same versions get the same text; one that is absent is named in ``missing``.
-Left out: duplicates, which are each user's to judge, and strings that only compiled code holds.
+In: the packages installed here; none of them is imported. Out: one ``Module`` per source file or help topic, with its cleaned
+strings. The list of packages is fixed, so that two machines with the same versions get the same text; one that is absent is
+named in ``missing``. Left out: duplicates, which are each user's to judge, and strings that only compiled code holds.
 """
 
 from __future__ import annotations
@@ -48,10 +48,25 @@ PACKAGES = {
     "sympy": "sympy",
     "networkx": "networkx",
 }
-_SKIPPED = set(
-    "test,tests,testing,_vendor,_vendored,vendor,vendored,externals,extern,site-packages,dist-packages,idlelib,lib2to3,_bundled,"
-    "pydoc_data,turtledemo,__pycache__".split(",")
-)
+_SKIPPED = {
+    "test",
+    "tests",
+    "testing",
+    "_vendor",
+    "_vendored",
+    "vendor",
+    "vendored",
+    "externals",
+    "extern",
+    "site-packages",
+    "dist-packages",
+    "idlelib",
+    "lib2to3",
+    "_bundled",
+    "pydoc_data",
+    "turtledemo",
+    "__pycache__",
+}
 _ADDERS = {"add_newdoc", "add_docstr", "add_docstr_all", "_add_docstr", "add_newdoc_for_scalar_type"}
 _LEAST_SHARE = 0.08  # of a file between triple quotes; a fifth of all code lies below it, with 5% of the prose, and parsing costs
 
@@ -60,9 +75,12 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Entry:
-    """One documentation string. ``kind``: module, class, method, property, function, topic or added (written beside compiled code);
-    ``signature`` is ``name(argument, argument)`` of functions and methods, less ``self``; ``paragraphs`` are lists of sentences, and
-    so are ``details``, which explain parameters and results."""
+    """One documentation string.
+
+    ``kind`` is module, class, method, property, function, topic, or added (written beside compiled code); ``signature`` is
+    ``name(argument, argument)`` of functions and methods, less ``self``; ``paragraphs`` are lists of sentences, and so are
+    ``details``, which explain parameters and results.
+    """
 
     kind: str
     name: str
@@ -94,8 +112,8 @@ def missing_packages() -> list[str]:
 def extract(cache: Path | None = None, progress: Progress | None = None, workers: int | None = None) -> list[Module]:
     """Return all modules that hold prose, sorted by package and name.
 
-    ``cache`` is a folder that keeps them between runs; ``progress`` is told (files done, files in all); ``workers`` are processes,
-    by default one per core, at most two. A cache that can't be read whole is made anew.
+    ``cache`` is a folder that keeps them between runs; ``progress`` is told (files done, files in all); ``workers`` are
+    processes, by default one per core, at most two. A cache that can't be read whole is made anew.
     """
     path = None if cache is None else cache / f"pydoc-{fingerprint_pydoc()[:16]}.jsonl"
     if path is not None and (cached := _read_cache(path)) is not None:
@@ -136,7 +154,7 @@ def _quoted(source: bytes) -> int:
 
 
 def work() -> None:
-    """Serve a parent process: one file per line of standard input as [package, name, path], one module or ``null`` out for each."""
+    """Serve a parent process: [package, name, path] on each line of standard input, a module or ``null`` out for each."""
     gc.disable()  # trees hold no cycles, and collecting among millions of nodes takes a third of the time
     files = [json.loads(line) for line in sys.stdin]
     for package, name, path in files:
@@ -162,8 +180,9 @@ def _read_in_child(files: Sequence[tuple[str, str, Path]], told: _Tally) -> list
     """Read files in a process of its own: a fresh one, for a fork of a process that runs torch's threads may hang."""
     command = [sys.executable, "-c", "from tofro.text.pydoc_extract import work; work()"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "PYTHONIOENCODING": "utf-8"}
-    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8", env=environment)
-    assert child.stdin is not None and child.stdout is not None
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8", env=environment)  # noqa: S603
+    assert child.stdin is not None
+    assert child.stdout is not None
     with child:
         try:
             for package, name, path in files:
@@ -227,7 +246,9 @@ def _added(call: ast.Call) -> Iterator[tuple[str, str, str, str]]:
 
 def _function_kind(node: ast.FunctionDef | ast.AsyncFunctionDef, in_class: bool) -> str:
     names = {getattr(decorator, "attr", getattr(decorator, "id", "")) for decorator in node.decorator_list}
-    return "function" if not in_class else "property" if any("property" in name or name == "setter" for name in names) else "method"
+    return (
+        "function" if not in_class else "property" if any("property" in name or name == "setter" for name in names) else "method"
+    )
 
 
 def _signature(node: ast.FunctionDef | ast.AsyncFunctionDef, in_class: bool) -> str:

@@ -1,15 +1,15 @@
 """Three labelled tasks made from documentation strings, with labels that nobody had to write.
 
-In: the modules that ``pydoc_extract`` returns. Out: examples by split. A module, with all its strings, belongs to one split, and a text
-occurs once in a task, so that nothing of the test is seen in training. Sizes and classes are evened out by content hash: the same rows
-come out for every seed. Left out: settings, metrics, fingerprints.
+In: the modules that ``pydoc_extract`` returns. Out: examples by split. A module, with all its strings, belongs to one split,
+and a text occurs once in a task, so that nothing of the test is seen in training. Sizes and classes are evened out by content
+hash: the same rows come out for every seed. Left out: settings, metrics, fingerprints.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import NamedTuple
 
 from tofro.text.fingerprint import share_of
@@ -21,7 +21,22 @@ _SHARES = {"test": 0.25, "validation": 0.4}  # modules up to these hash shares; 
 KINDS = ("class", "function", "method", "module")
 LIBRARIES = 8
 _LEADING_WORDS = 60
-_ALIASES = set("np,sp,plt,mpl,nx,pl,pytorch,lightning,scikit,cpython,python,numpydoc,weights,biases".split(","))
+_ALIASES = {
+    "np",
+    "sp",
+    "plt",
+    "mpl",
+    "nx",
+    "pl",
+    "pytorch",
+    "lightning",
+    "scikit",
+    "cpython",
+    "python",
+    "numpydoc",
+    "weights",
+    "biases",
+}
 _MASK = "_"
 _NAME = re.compile(r"[^\W\d]\w*(?:\.\w+)*")
 
@@ -76,8 +91,8 @@ def build_package(modules: Sequence[Module]) -> dict[str, list[Example]]:
         for entry in module.entries
         if entry.paragraphs
     ]
-    telling = _telling_names(candidates, kept, libraries)
-    masked = [candidate._replace(text_a=mask_names(candidate.text_a, telling)) for candidate in candidates]
+    hidden = _telling_words(candidates, kept, libraries)
+    masked = [candidate._replace(text_a=mask_words(candidate.text_a, hidden)) for candidate in candidates]
     return _choose(_unique(masked))
 
 
@@ -104,38 +119,39 @@ def build_match(modules: Sequence[Module]) -> dict[str, list[Example]]:
     return _choose([candidate._replace(group=candidate.label) for candidate in made])
 
 
-def mask_names(text: str, names: set[str]) -> str:
-    """Return the text with every word, or dotted path with a part, that is one of ``names`` replaced by ``_``."""
-    return _NAME.sub(lambda match: _MASK if names.intersection(_parts(match[0])) else match[0], text)
+def mask_words(text: str, hidden: Container[str]) -> str:
+    """Return the text with every word or dotted path that is in ``hidden`` replaced by ``_``."""
+    return _NAME.sub(lambda match: _MASK if match[0] in hidden else match[0], text)
 
 
 def _parts(dotted: str) -> list[str]:
     return [part.strip("_") for part in dotted.lower().split(".")]
 
 
-def _telling_names(candidates: Sequence[Candidate], modules: Iterable[Module], libraries: Sequence[str]) -> set[str]:
-    """Return libraries' names and aliases, and those parts of module names that one library makes most use of.
+def _telling_words(candidates: Sequence[Candidate], modules: Iterable[Module], libraries: Sequence[str]) -> set[str]:
+    """Return the words and dotted paths to mask: those with a part that is a library's name or alias or tells of one library.
 
-    A word of which no library makes more than half the use (``string``, ``data``) tells nothing, and masking it would spoil the text.
-    Uses are rates per library, for libraries differ in size.
+    A part of a module name tells where one library makes more than half of its use, counted as rates, for libraries differ in
+    size. Words that are everybody's (``string``, ``data``) tell nothing, and masking them would spoil the text.
     """
-    parts = {
-        part for module in modules if not module.name.startswith("pydoc_data") for part in _parts(module.name) if len(part) > 2
-    }
-    uses: dict[str, Counter[str]] = defaultdict(Counter)
-    words: Counter[str] = Counter()
+    names = {part for module in modules if not module.name.startswith("pydoc_data") for part in _parts(module.name)}
+    found: dict[str, Counter[str]] = {library: Counter() for library in libraries}
     for candidate in candidates:
-        found = [part for match in _NAME.findall(candidate.text_a) for part in _parts(match)]
-        words[candidate.label] += len(found)
-        for part in found:
-            if part in parts:
-                uses[part][candidate.label] += 1
+        found[candidate.label].update(_NAME.findall(candidate.text_a))
+    parts = {word: [part for part in _parts(word) if len(part) > 1] for counts in found.values() for word in counts}
+    rates: dict[str, dict[str, float]] = {library: defaultdict(float) for library in libraries}
+    for library, counts in found.items():
+        total = counts.total()
+        for word, count in counts.items():
+            for part in parts[word]:
+                if part in names:
+                    rates[library][part] += count / total
     telling = {*libraries, *_ALIASES, STDLIB}
-    for part, by_library in uses.items():
-        rates = [count / words[library] for library, count in by_library.items()]
-        if max(rates) > sum(rates) / 2:
-            telling.add(part)
-    return telling
+    for name in names:
+        uses = [rates[library][name] for library in libraries]
+        if max(uses) > sum(uses) / 2:
+            telling.add(name)
+    return {word for word, own in parts.items() if telling.intersection(own)}
 
 
 def _signed(modules: Iterable[Module]) -> list[Candidate]:

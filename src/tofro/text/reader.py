@@ -1,9 +1,10 @@
 """The one strict reader of tables: JSON lines, CSV and TSV, plain or gzip.
 
-In: a file. Out: (line number, row as a dict) one at a time; CSV and TSV give strings, JSON lines give JSON values. The first line of
-CSV and TSV names the columns. CSV follows RFC 4180 quoting; TSV has no quoting: a tab ends a field and a quote is a quote, as in GLUE's
-files. Blank lines hold no row. A row that can't be read is refused, or set aside and counted (``on_bad_row``), never skipped in
-silence; what spoils the whole file (encoding, a cut gzip, no header) is always refused. Which columns a task needs is not known here.
+In: a file. Out: (line number, row as a dict) one at a time; CSV and TSV give strings, JSON lines give JSON values. The first
+line of CSV and TSV names the columns. CSV follows RFC 4180 quoting; TSV has no quoting: a tab ends a field and a quote is a
+quote, as in GLUE's files. Blank lines hold no row. A row that can't be read is refused, or set aside and counted
+(``on_bad_row``), never skipped in silence; what spoils the whole file (encoding, a cut gzip, no header) is always refused.
+Which columns a task needs is not known here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Paragraphs into sentences, by the rules of a language.
 
-In: a text and an ISO 639-1 code. Out: its sentences, stripped, in order, none empty. The rules (abbreviations, quotes, the Chinese full
-stop) are those of the ``sentencex`` library.
+In: a text and an ISO 639-1 code. Out: its sentences, stripped, in order, none empty. The rules (abbreviations, quotes, the
+Chinese full stop) are those of the ``sentencex`` library.
 """
 
 from __future__ import annotations

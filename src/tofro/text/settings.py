@@ -30,17 +30,25 @@ class TaskSettings:
 
     _target_: str = setting("tofro.text.task.read_task", "function that reads the task: settings -> Task")
     name: str = setting(MISSING, "name in run folders and reports")
-    path: Optional[str] = setting(None, "a file, or a folder with train, validation and test files (.jsonl, .csv, .tsv, also .gz)")
+    path: Optional[str] = setting(None, "a file, or a folder with train, validation, test files (.jsonl, .csv, .tsv, also .gz)")
     text_a: Optional[str] = setting(None, "column of the first text; null means `text_a`, else `text`")
     text_b: Optional[str] = setting(None, "column of the second text; null means `text_b` where there is one")
     label: str = setting("label", "column of the label")
-    kind: str = setting("auto", "auto: regression where every label is a number with a fraction or a JSON float, else classification",
-                        choices=("auto", "classification", "regression"))
-    metric: str = setting("auto", "auto: accuracy, or spearman for regression",
-                          choices=("auto", "accuracy", "f1", "macro_f1", "matthews", "pearson", "spearman"))
-    train_rows: Optional[int] = setting(None, "use this many training rows, chosen by content hash, the same for every seed", low=2)
+    kind: str = setting(
+        "auto",
+        "auto: regression where every label is a number and one has a fraction (0.5, 5.0), else classification",
+        choices=("auto", "classification", "regression"),
+    )
+    metric: str = setting(
+        "auto",
+        "auto: accuracy, or spearman for regression",
+        choices=("auto", "accuracy", "f1", "macro_f1", "matthews", "pearson", "spearman"),
+    )
+    train_rows: Optional[int] = setting(None, "use so many training rows, chosen by content hash, the same for every seed", low=2)
     validation_share: float = setting(0.1, "share of train carved off by content hash where a split is missing", above=0, below=1)
-    on_bad_row: str = setting("error", "a row that can't be read stops the run, or is set aside and counted",
-                              choices=("error", "quarantine"))
-    max_length: int = setting(128, "tokens a sequence may hold, special ones included; longer texts are cut symmetrically",
-                              low=8, high=8192)
+    on_bad_row: str = setting(
+        "error", "a row that can't be read stops the run, or is set aside and counted", choices=("error", "quarantine")
+    )
+    max_length: int = setting(
+        128, "tokens a sequence may hold, special ones included; longer texts are cut symmetrically", low=8, high=8192
+    )

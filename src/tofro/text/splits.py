@@ -1,7 +1,7 @@
 """Which file is which split of a task, and what is carved from train where a split is missing.
 
-In: a folder or file, or rows with a hash share each. Out: paths by split, or two lists of rows. Carving goes by content, so it is the
-same for every seed and machine, and equal texts stay on one side.
+In: a folder or file, or rows with a hash share each. Out: paths by split, or two lists of rows. Carving goes by content, so it
+is the same for every seed and machine, and equal texts stay on one side.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 def find_splits(path: Path, key: str = "task.path") -> dict[str, Path]:
-    """Return the file of each split that there is; a single file is ``train``. Raises ValueError where train is missing or doubled."""
+    """Return the file of each split that there is; a single file is ``train``. Raises ValueError where train is missing."""
     if not path.is_dir():
         require_file(path, key)
         return {"train": path}
@@ -28,7 +28,9 @@ def find_splits(path: Path, key: str = "task.path") -> dict[str, Path]:
     for split, stems in NAMES.items():
         files = [file for stem in stems for ending in endings if (file := path / f"{stem}{ending}").is_file()]
         if len(files) > 1:
-            raise ValueError(f"{key}: {path} has both {files[0].name} and {files[1].name} for the {split} split; keep one of them")
+            raise ValueError(
+                f"{key}: {path} has both {files[0].name} and {files[1].name} for the {split} split; keep one of them"
+            )
         if files:
             found[split] = files[0]
     if "train" not in found:
@@ -42,8 +44,8 @@ def carve(
 ) -> tuple[list[T], list[T]]:
     """Split rows into (kept, held out): those whose ``position`` in [0, 1) is below ``share`` are held out.
 
-    At least one row is held out, and every label keeps a row: a label found only among the rows held out moves back whole. ``label``
-    is None for regression. Raises ValueError where neither side can be given a row.
+    At least one row is held out, and every label keeps a row: a label found only among the rows held out moves back whole.
+    ``label`` is None for regression. Raises ValueError where neither side can be given a row.
     """
     positions = [position(row) for row in rows]
     lowest = min(positions, default=0.0)
@@ -54,5 +56,7 @@ def carve(
     kept = [row for row, away in zip(rows, out, strict=True) if not away]
     held_out = [row for row, away in zip(rows, out, strict=True) if away]
     if not kept or not held_out:
-        raise ValueError(f"{len(rows)} training rows are too few to hold some out; add rows, or give a validation and a test file")
+        raise ValueError(
+            f"{len(rows)} training rows are too few to hold some out; add rows, or give a validation and a test file"
+        )
     return kept, held_out

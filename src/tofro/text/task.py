@@ -1,8 +1,8 @@
 """Tasks: labelled examples in train, validation and test, with their kind and metric resolved.
 
-In: a file or a folder of splits, with a column map. Out: a ``Task`` whose three splits are always there and labelled. What is missing is
-carved from train by content, never from what is tested on, and ``notes`` says so. Left out: token tags and question answering, which are
-refused by name; tokens and label ids, which are other rooms'.
+In: a file or a folder of splits, with a column map. Out: a ``Task`` whose three splits are always there and labelled. What is
+missing is carved from train by content, never from what is tested on, and ``notes`` says so. Left out: token tags and question
+answering, which are refused by name; tokens and label ids, which are other rooms'.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ Numbered = tuple[int, Example]  # an example and the line it stood in
 def read_task(settings: TaskSettings) -> Task:
     """Return the task that ``settings.path`` names. Raises ValueError, with file and line or key, for what can't be used."""
     if settings.path is None:
-        raise ValueError("task.path is not set: name a .jsonl, .csv or .tsv file (.gz allowed), or a folder with train, validation, test")
+        raise ValueError(
+            "task.path is not set: name a .jsonl, .csv or .tsv file (.gz allowed), or a folder with train, validation, test"
+        )
     path = Path(settings.path).expanduser()
     files = find_splits(path)
     columns = resolve_columns(settings, Rows(files["train"], settings.on_bad_row))
@@ -87,9 +89,10 @@ def read_task(settings: TaskSettings) -> Task:
 
 
 def choose_rows(rows: Sequence[Example], count: int, labels: Sequence[str]) -> list[Example]:
-    """Return ``count`` rows in their order, those first by content hash: the same for every seed, a smaller choice within a larger.
+    """Return the ``count`` rows that come first by content hash, in their order.
 
-    Raises ValueError where there are fewer rows, or where a label would lose its last row.
+    They are the same for every seed, and a smaller choice lies within a larger one. Raises ValueError where there are fewer
+    rows, or where a label would lose its last row.
     """
     if count > len(rows):
         raise ValueError(f"task.train_rows={count}: the training split has {len(rows)} rows")
@@ -153,7 +156,9 @@ def _quarantine_note(split: str, rows: RawSplit) -> list[str]:
 def _find_labels(train: list[Numbered], path: Path) -> tuple[str, ...]:
     labels = tuple(sorted({str(example.label) for _, example in train}))
     if len(labels) < 2:
-        raise ValueError(f"{path}: every training row has the label {labels[0]!r}; a task needs at least two labels (see task.label)")
+        raise ValueError(
+            f"{path}: every training row has the label {labels[0]!r}; a task needs at least two labels (see task.label)"
+        )
     return labels
 
 

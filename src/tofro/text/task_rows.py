@@ -1,6 +1,8 @@
-"""Rows of a task's files before labels have a meaning: which columns are read, which rows are bad, and what kind of task they make.
+"""Rows of a task's files before labels have a meaning: which columns are read, which rows are bad, and what kind of task they
+make.
 
-In: the strict reader's rows. Out: (line, text_a, text_b, raw label) and the kind of task. Left out: splits, label names, metrics.
+In: the strict reader's rows. Out: (line, text_a, text_b, raw label) and the kind of task. Left out: splits, label names,
+metrics.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ class RawSplit:
 
 
 def resolve_columns(settings: TaskSettings, train: Rows) -> Columns:
-    """Return the columns to read, found in the train file. Raises ValueError where one is missing or the task is of a kind to come."""
+    """Return the columns to read, found in the train file. Raises ValueError where one is missing, and for kinds to come."""
     there = train.columns()
     text_a = settings.text_a or ("text_a" if "text_a" in there else "text")
     if text_a not in there:
@@ -76,23 +78,25 @@ def read_split(path: Path, split: str, columns: Columns, on_bad_row: str) -> Raw
     if not labelled:
         return RawSplit(source, read, labelled)
     sound = []
-    for row in read:
-        if _text(row[3]) == "":
-            source.reject(row[0], f"the label {columns.label!r} is missing")
+    for raw in read:
+        if _text(raw[3]) == "":
+            source.reject(raw[0], f"the label {columns.label!r} is missing")
         else:
-            sound.append(row)
+            sound.append(raw)
     return RawSplit(source, sound, labelled)
 
 
 def resolve_kind(kind: str, train: RawSplit) -> str:
-    """Return ``classification`` or ``regression``: numbers, some of them with a fraction, mean regression where kind is ``auto``."""
+    """Return the kind of task; ``auto`` means regression where all labels are numbers and some have a fraction."""
     if kind != "auto":
         return kind
     fractions = 0
     for _, _, _, label in train.rows:
         if isinstance(label, float) or (isinstance(label, str) and _FRACTION.match(label.strip())):
             fractions += 1
-        elif isinstance(label, bool) or not (isinstance(label, int) or (isinstance(label, str) and _INTEGER.match(label.strip()))):
+        elif isinstance(label, bool) or not (
+            isinstance(label, int) or (isinstance(label, str) and _INTEGER.match(label.strip()))
+        ):
             return "classification"
     return "regression" if fractions else "classification"
 
