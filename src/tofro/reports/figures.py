@@ -187,11 +187,14 @@ def _draw_shifts(axes: Axes, names: Sequence[str], arms: Sequence[Arm], colours:
             found = shifts(arm, name)
             middle = place + (offset - (len(arms) - 1) / 2) * 0.8 / len(arms)
             colour = colours.get(arm.key, FAINT)
-            for (run, before, after), height in zip(found, _spread(middle, len(found), 0.7 / len(arms)), strict=True):
-                axes.plot([scale * before, scale * after], [height] * 2, color=colour, lw=1.4, alpha=0.8, zorder=2)
-                axes.scatter([scale * before], [height], s=20, facecolor=PAPER, edgecolor=colour, lw=1.2, zorder=3)
-                axes.scatter([scale * after], [height], s=20, color=colour, lw=0, zorder=4, label=None if place else arm.label)
-                rows.append((run.name, arm.label, name, before, after))
+            if not found:
+                continue
+            heights = _spread(middle, len(found), 0.7 / len(arms))
+            before, after = (scale * np.array([shift[side] for shift in found]) for side in (1, 2))
+            axes.hlines(heights, before, after, color=colour, lw=1.4, alpha=0.8, zorder=2)
+            axes.scatter(before, heights, s=20, facecolor=PAPER, edgecolor=colour, lw=1.2, zorder=3)
+            axes.scatter(after, heights, s=20, color=colour, lw=0, zorder=4, label=None if place else arm.label)
+            rows += [(run.name, arm.label, name, *values) for run, *values in found]
     titles = [parse_metric(name + "_pre").title for name in names]
     axes.set_yticks(range(len(names)), titles)
     axes.set_ylim(len(names) - 0.4, -0.6)

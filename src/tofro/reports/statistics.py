@@ -2,7 +2,7 @@
 
 In: differences between two arms, paired by unit (a seed, or a pretraining and a fine-tuning seed). Out: points, mean and, from
 eight pairs on, an interval and a test. Below eight pairs there is neither: at n = 5 the smallest two-sided sign-flip p is 0.06.
-Nothing here knows about runs, tables or units of display. scipy.stats is slow to import and used by the bootstrap alone.
+Nothing here knows about runs, tables or units of display. scipy.special suffices and, unlike scipy.stats, is imported at once.
 """
 
 from __future__ import annotations
@@ -119,11 +119,15 @@ def bca_interval(values: ArrayLike, level: float = 0.95, draws: int = 10_000, se
     name = f"{level:.0%} BCa bootstrap"
     if np.ptp(sample) == 0:
         return Interval(float(sample[0]), float(sample[0]), name)
-    from scipy import stats
-
-    found = stats.bootstrap((sample,), np.mean, confidence_level=level, n_resamples=draws, method="BCa",
-                            rng=np.random.default_rng(seed)).confidence_interval
-    return Interval(float(found.low), float(found.high), name)
+    draw = np.random.default_rng(seed).integers(0, sample.size, size=(draws, sample.size))
+    means = sample[draw].mean(axis=1)
+    below = (means < sample.mean()).mean() + (means == sample.mean()).mean() / 2
+    bias = special.ndtri(below)
+    pull = sample - sample.mean()  # each unit's influence, up to a factor that cancels
+    acceleration = (pull**3).sum() / (6 * (pull**2).sum() ** 1.5)
+    normal = bias + special.ndtri([(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(means, special.ndtr(bias + normal / (1 - acceleration * normal)))
+    return Interval(float(low), float(high), name)
 
 
 def proportion_interval(share: float, count: int, level: float = 0.95) -> Interval:
