@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tofro.config.errors import ConfigError
 from tofro.config.explain import explain
-from tofro.config.schema import LENGTHS, register, seal
+from tofro.config.schema import LENGTHS, OPEN, register, seal
 
 RUN = "run"  # conf/run.yaml
 MISTAKES = (HydraException, OmegaConfBaseException, yaml.YAMLError)
@@ -76,7 +76,8 @@ def _merge(hydra: Any, overrides: list[str]) -> DictConfig:
         key = override.key_or_group
         marked = override.is_add() or override.is_delete() or override.is_sweep_override() or override.package
         choice = key.startswith("hydra.") or (conf_folder() / key).is_dir()
-        if not marked and not choice and not isinstance(override.value(), dict):
+        opened = key.startswith(OPEN) and not override.is_delete() and not override.is_sweep_override()
+        if opened or not (marked or choice or isinstance(override.value(), dict)):
             values.append((key, override.value()))
         else:
             choices.append(text)
@@ -85,7 +86,7 @@ def _merge(hydra: Any, overrides: list[str]) -> DictConfig:
         _merged[made] = hydra_compose(RUN, overrides=choices)
     config = copy.deepcopy(_merged[made])
     for key, value in values:
-        OmegaConf.update(config, key, value, merge=True)
+        OmegaConf.update(config, key, value, merge=True, force_add=key.startswith(OPEN))
     return config
 
 

@@ -21,7 +21,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from tofro.config.errors import ConfigError, did_you_mean
-from tofro.config.schema import LIGHTNING_KEYS, ROOT, SETTINGS, RunConfig, declarations, expected
+from tofro.config.schema import LIGHTNING_KEYS, OPEN, ROOT, SETTINGS, RunConfig, declarations, expected
 
 Problem = tuple[str, str]
 
@@ -113,12 +113,12 @@ def _bad_name(override: Override, known: Known, missing: str | None) -> Problem 
         return None if override.is_delete() else _bad_option(override, key, known)
     if key in known.keys:
         return _elsewhere(key, known) if key == missing else None
-    if any(key.startswith(f"{mapping}.") for mapping in ("trainer.fit", "prompt.words")):
+    if key.startswith(OPEN):
         return None
     hint = ""
     if key.rpartition(".")[2] in LIGHTNING_KEYS:
         hint = f"did you mean {LIGHTNING_KEYS[key.rpartition('.')[2]]}?"
-    hint = hint or did_you_mean(key, [*known.keys, *known.groups])
+    hint = hint or did_you_mean(key, known.keys if "." in key else [*known.keys, *known.groups])
     parent = key.partition(".")[0]
     if not hint and "." in key and parent in SETTINGS:
         hint = f"keys of {parent}: " + ", ".join(each.name for each in fields(SETTINGS[parent]["settings"]))

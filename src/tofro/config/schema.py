@@ -73,6 +73,7 @@ SETTINGS: dict[str, dict[str, type]] = {
 ROOT = "run_settings"
 NEUTRAL_GROUPS = ("trainer", "logger")
 NEUTRAL_KEYS = ("outputs_dir", "study", "stage")
+OPEN = ("trainer.fit", "prompt.words")  # mappings that take any name
 LENGTHS = ("steps", "epochs", "minutes")
 
 READ_FROM_PATH = ("tofro.text.corpus.read_corpus", "tofro.text.task.read_task")  # _target_s that are nothing without a path
@@ -192,6 +193,10 @@ def _broken_rules(config: DictConfig) -> Iterator[tuple[str, str]]:
     if len(given) != 1:
         what = " and ".join(given) if given else "none of budget.steps, budget.epochs and budget.minutes is set"
         yield f"the run's length is not clear: {what}", "give exactly one of budget.steps, budget.epochs, budget.minutes"
+    for name, remedy in (("loss", "alignment=..."), ("schedule", "alignment/schedule=...")):
+        value = None if OmegaConf.is_missing(config.alignment, name) else config.alignment[name]
+        if value is not None and not isinstance(value, DictConfig):
+            yield f"alignment.{name}={value} is no function with its keys", f"choose one with {remedy}"
     if config.encoder.width % config.encoder.heads:
         yield (f"encoder.heads={config.encoder.heads} does not divide encoder.width={config.encoder.width}",
                "choose a number of heads that divides the width")
