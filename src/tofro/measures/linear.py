@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 STRENGTHS = tuple(10.0**exponent for exponent in range(-4, 3))  # scikit-learn's C: larger means less regularised
 ALPHAS = tuple(10.0**exponent for exponent in range(-2, 6))
 FOLDS = 3
+TOLERANCE = 1e-6
 
 
 def assign_folds(labels: np.ndarray, folds: int = FOLDS) -> np.ndarray:
@@ -33,34 +34,42 @@ def assign_folds(labels: np.ndarray, folds: int = FOLDS) -> np.ndarray:
     return result
 
 
-def fit_logistic(
-    features: Any, labels: np.ndarray, strengths: tuple[float, ...] = STRENGTHS, folds: int = FOLDS
-) -> LogisticRegression:
-    """Fit L2 logistic regression (multinomial for C > 2) at the strength with the least held-out log loss.
+def fit_logistic(features: Any, labels: np.ndarray) -> LogisticRegression:
+    """Fit L2 logistic regression (multinomial for C > 2) at the strength that :func:`choose_strength` finds, its ``C``.
 
-    The strengths are tried from strong to weak regularisation, each warm from the last, until the held-out loss has risen; a
-    tie goes to the stronger. ``labels`` (N,) are class ids with at least two classes. The chosen strength is the model's ``C``.
+    ``labels`` (N,) are class ids with at least two classes.
+    """
+    return fit_at(choose_strength(features, labels), features, labels)
+
+
+def fit_at(strength: float, features: Any, labels: np.ndarray, tolerance: float = TOLERANCE) -> LogisticRegression:
+    """Fit L2 logistic regression at a given strength."""
+    with threadpool_limits(1):
+        return _fit(_logistic(strength, tolerance), features, labels)
+
+
+def choose_strength(
+    features: Any, labels: np.ndarray, strengths: tuple[float, ...] = STRENGTHS, tolerance: float = TOLERANCE, folds: int = FOLDS
+) -> float:
+    """Return the strength with the least held-out negative log-likelihood.
+
+    Strengths are tried from strong to weak regularisation, each fit warm from the last, until the held-out loss has risen; a
+    tie goes to the stronger. Where every class has one row nothing can be held out, and the answer is 1.
     """
     assert np.unique(labels).size > 1, "logistic regression needs two classes"
-    with threadpool_limits(1):
-        strength = choose_strength(features, labels, strengths, folds)
-        return _fit(_logistic(strength), features, labels)
-
-
-def choose_strength(features: Any, labels: np.ndarray, strengths: tuple[float, ...] = STRENGTHS, folds: int = FOLDS) -> float:
-    """Return the strength of :func:`fit_logistic`: least mean held-out negative log-likelihood."""
     fold = assign_folds(labels, folds)
     held_out = [np.flatnonzero(fold == index) for index in range(folds)]
     parts = [(np.flatnonzero(fold != index), rows) for index, rows in enumerate(held_out) if rows.size]
     if not parts:
         return 1.0
-    models = [_logistic(strengths[0]) for _ in parts]
+    models = [_logistic(strengths[0], tolerance) for _ in parts]
     best, best_loss = strengths[0], np.inf
     for strength in sorted(strengths):
         loss = 0.0
         for model, (train, held) in zip(models, parts, strict=True):
             model.C = strength
-            _fit(model, features[train], labels[train])
+            with threadpool_limits(1):
+                _fit(model, features[train], labels[train])
             loss -= _log_likelihood(model, features[held], labels[held])
         if loss >= best_loss:
             break
@@ -83,8 +92,8 @@ def fit_ridge(features: Any, labels: np.ndarray, alphas: tuple[float, ...] = ALP
         return Ridge(alpha=alphas[int(losses.argmin())], tol=1e-8).fit(features, labels)
 
 
-def _logistic(strength: float) -> LogisticRegression:
-    return LogisticRegression(C=strength, solver="newton-cg", tol=1e-6, max_iter=200, warm_start=True)
+def _logistic(strength: float, tolerance: float) -> LogisticRegression:
+    return LogisticRegression(C=strength, solver="newton-cg", tol=tolerance, max_iter=200, warm_start=True)
 
 
 def _fit(model: LogisticRegression, features: Any, labels: np.ndarray) -> LogisticRegression:

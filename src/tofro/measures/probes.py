@@ -13,13 +13,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from tofro.batches.labelled import task_batches
 from tofro.batches.types import Batch
 from tofro.encoders.inference import device_of, inference
 from tofro.encoders.model import Model
 from tofro.encoders.pooling import pool
 from tofro.measures.linear import fit_logistic, fit_ridge
 from tofro.measures.scores import score
+from tofro.text.task import Task, choose_rows
+from tofro.tokens.tokenizer import Tokenizer
 
+BATCH = 64  # sequences of a forward pass; has no bearing on the result beyond rounding
 ROWS = 2000  # training rows of a probe; more cost time and change little
 _CONSTANT = 1e-6  # a feature that varies less than this share of its size carries nothing but rounding
 
@@ -30,6 +34,21 @@ class Rows:
 
     features: np.ndarray
     labels: np.ndarray
+
+
+def probe_task(
+    model: Model, tokenizer: Tokenizer, task: Task, max_length: int, pooling: str = "mean", rows: int = ROWS
+) -> dict[str, float]:
+    """Return the task's metric of a linear probe of ``model`` on ``validation`` and ``test``.
+
+    At most ``rows`` training rows are used, chosen by content hash, the same for every model and seed.
+    """
+    train = task.splits["train"]
+    chosen = choose_rows(train, rows, ()) if len(train) > rows else train
+    parts = {"train": chosen, "validation": task.splits["validation"], "test": task.splits["test"]}
+    batches = {name: task_batches(part, tokenizer, max_length, BATCH, task.labels) for name, part in parts.items()}
+    extracted = {name: extract(model, part, pooling) for name, part in batches.items()}
+    return probe(extracted.pop("train"), extracted, task.metric, task.kind == "regression")
 
 
 def extract(model: Model, batches: Iterable[Batch], pooling: str = "mean") -> Rows:
@@ -70,8 +89,8 @@ def probe(train: Rows, splits: Mapping[str, Rows], metric: str, regression: bool
     """Fit a linear probe on ``train`` and return its ``metric`` on each of ``splits``.
 
     Classification: multinomial logistic regression; regression: ridge. Both have an L2 strength chosen by three-fold
-    cross-validation on ``train``, and both are the same to the last bit for the same features. Choosing rows
-    (:func:`choose_rows`) is the caller's. Raises ValueError where ``train`` holds a single class.
+    cross-validation on ``train``, and both are the same to the last bit for the same features. Raises ValueError where
+    ``train`` holds a single class.
     """
     standardise = Standardiser(train.features)
     if regression:
