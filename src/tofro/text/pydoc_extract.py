@@ -27,7 +27,7 @@ from tofro.text.fingerprint import hash_json
 from tofro.text.pydoc_clean import Paragraphs, clean_docstring
 from tofro.text.sentences import splitter_version
 
-VERSION = 1  # raise it whenever other text would come out of the same packages
+VERSION = 2  # raise it whenever other text would come out of the same packages
 STDLIB = "stdlib"
 # What every installation of tofro carries: its own dependencies and the two that torch always brings; package -> distribution.
 PACKAGES = {

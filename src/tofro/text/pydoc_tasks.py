@@ -186,6 +186,8 @@ def _choose(candidates: Sequence[Candidate]) -> dict[str, list[Example]]:
         chosen: list[Candidate] = []
         for place, group in enumerate(sorted(groups, key=lambda group: (len(groups[group]), group))):
             quota = (size - len(chosen)) // (len(groups) - place)  # a small group leaves its room to the larger ones
+            if len(groups) > 2 and place == len(groups) - 1:
+                quota = min(quota, 2 * len(chosen) // 3)  # no label makes up more than 40%
             chosen += sorted(groups[group], key=_position)[:quota]
         splits[split] = [Example(row.text_a, row.text_b, row.label) for row in sorted(chosen, key=_position)]
     return splits

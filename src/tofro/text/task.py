@@ -146,7 +146,7 @@ def _number(label: object) -> float | None:
 
 
 def _quarantine_note(split: str, rows: RawSplit) -> list[str]:
-    lines = rows.source.quarantined
+    lines = sorted(rows.source.quarantined)
     if not lines:
         return []
     shown = ", ".join(map(str, lines[:10])) + (", ..." if len(lines) > 10 else "")
