@@ -64,11 +64,11 @@ def pretraining(rng: random.Random) -> tuple[dict[str, Any], list[dict[str, floa
             rows.append({"step": step, "seconds": step / 15, "validation/mlm_loss_pre": level + 0.05,
                          "validation/pair_accuracy_pre": 0.5 + 0.061 * step / steps})
     metrics = {f"validation/{name}_pre": value for name, value in BASE.items() if not name.startswith("probe")}
-    metrics |= {"validation/unigram_nats": unigram, "validation/pair_count": 1611, "validation/leak_accuracy": 0.517,
+    metrics |= {"validation/unigram_nats_pre": unigram, "validation/pair_count_pre": 1611, "validation/leak_accuracy": 0.517,
                 "validation/leak_accuracy_natural": 0.522}
     metrics |= {f"test/{name}_pre": value for name, value in BASE.items() if name.startswith("probe")}
-    metrics |= {"test/probe_pydoc_kind_random": 0.655, "test/probe_pydoc_package_random": 0.604,
-                "test/probe_pydoc_match_random": 0.521}
+    metrics |= {"test/probe_pydoc_kind_start": 0.655, "test/probe_pydoc_package_start": 0.604,
+                "test/probe_pydoc_match_start": 0.521}
     cost = {"seconds": 121.0, "train_seconds": 112.0, "steps": steps, "tokens": 1.8e6, "flops": 9.1e12, "peak_memory_mb": 540.0}
     content = result("pretrain", 0, task=None, corpus="pydoc", score="validation/mlm_loss_pre", stage="pretrain", metrics=metrics,
                      cost=cost, lineage={}, command="tofro run method=pretrain corpus=pydoc seed=0")
@@ -101,7 +101,7 @@ def adaptation(method: str, seed: int, rng: random.Random) -> tuple[dict[str, An
 def prompt(template: int) -> dict[str, Any]:
     """One prompted template; no parameter changes and there is no curve."""
     score = (0.583, 0.612, 0.549)[template % 3]
-    return result("prompt", 0, variant=f"cloze, template {template}", score="test/accuracy_pre",
+    return result("prompt", 0, variant=f"template {template}", score="test/accuracy_pre",
                   metrics={"test/accuracy_pre": score, "validation/accuracy_pre": score - 0.01, "test/accuracy_majority": 0.541,
                            "test/accuracy_tfidf": 0.823, "test/accuracy_random_encoder": 0.655},
                   cost={"seconds": 6.1, "tokens": 2.0e5, "flops": 3.1e11, "peak_memory_mb": 460.0},

@@ -19,7 +19,7 @@ def verdict(make_run: Make, tmp_path: Path) -> Callable[..., Verdict]:
     """Judge a study of two-way and its controls; ``gains`` are the task probe's by arm, ``learnt`` nats below unigram."""
     def build(seeds: int, learnt: float = 2.0, mlm: float = 0.01, other: float = 0.01, **gains: float) -> Verdict:
         make_run("pretrain", 0, task=None, corpus="pydoc",
-                 metrics={"validation/mlm_loss_pre": 4.0, "validation/unigram_nats": 4 + learnt})
+                 metrics={"validation/mlm_loss_pre": 4.0, "validation/unigram_nats_pre": 4 + learnt})
         for method, gain in (GAINS | gains).items():
             for seed in range(seeds):
                 wobble = 0.001 * (seed % 3)

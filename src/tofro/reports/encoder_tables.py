@@ -17,12 +17,10 @@ from tofro.reports.layout import Cell, Column, Table
 from tofro.reports.statistics import SMALLEST_PAIRS, proportion_interval
 
 MLM = "validation/mlm_loss_pre"
-UNIGRAM = "validation/unigram_nats"
 PAIR = "validation/pair_accuracy_pre"
-PAIR_COUNT = "validation/pair_count"
 LEAK = "validation/leak_accuracy"
 LEAK_NATURAL = "validation/leak_accuracy_natural"
-_PROBE = re.compile(r"^test/probe_.+_(pre|random|random_encoder|majority|tfidf)$")
+_PROBE = re.compile(r"^test/probe_.+_(start|pre|random|random_encoder|majority|tfidf)$")
 
 
 def pretraining_table(runs: Sequence[RunRecord]) -> Table | None:
@@ -32,15 +30,15 @@ def pretraining_table(runs: Sequence[RunRecord]) -> Table | None:
         return None
     rows = [
         ("validation MLM loss, nats", [_cell(run, MLM) for run in trained]),
-        ("unigram entropy there, nats", [_cell(run, UNIGRAM) for run in trained]),
-        ("below unigram, nats", [_gain(run) for run in trained]),
+        ("unigram entropy there, nats", [_number(unigram(run)) for run in trained]),
+        ("below unigram, nats", [_number(unigram_gain(run)) for run in trained]),
         ("pair accuracy", [_cell(run, PAIR) for run in trained]),
         ("pair accuracy, 95% interval", [_pair_interval(run) for run in trained]),
-        ("pairs", [_count(run.metrics.get(PAIR_COUNT)) for run in trained]),
+        ("pairs", [_count(pair_count(run)) for run in trained]),
         ("leak classifier, these pairs", [_cell(run, LEAK) for run in trained]),
         ("leak classifier, natural text", [_cell(run, LEAK_NATURAL) for run in trained]),
     ]
-    probes = sorted({name for run in trained for name in run.metrics if _PROBE.match(name)})
+    probes = sorted({name for run in trained for name in run.metrics if _PROBE.match(name)}, key=_probe_order)
     rows += [(_probe_label(name), [_cell(run, name) for run in trained]) for name in probes]
     rows += [("steps", [_count(run.cost.get("steps")) for run in trained]),
              ("tokens", [_count(run.cost.get("tokens")) for run in trained]),
@@ -59,10 +57,15 @@ def _heading(run: RunRecord, runs: Sequence[RunRecord]) -> str:
     return f"{name}, seed {run.seed}" if len(runs) > 1 else name
 
 
+def _probe_order(name: str) -> tuple[str, bool, str]:
+    metric = parse_metric(name)
+    return metric.what, metric.encoder != "pre", metric.encoder
+
+
 def _probe_label(name: str) -> str:
     metric = parse_metric(name)
-    who = {"pre": "pre", "random": "random encoder", "random_encoder": "random encoder", "majority": "majority class",
-           "tfidf": "TF-IDF"}[metric.encoder]
+    who = {"pre": "after pretraining", "start": "before it", "random": "random encoder", "random_encoder": "random encoder",
+           "majority": "majority class", "tfidf": "TF-IDF"}[metric.encoder]
     return f"{metric.title}, {who}"
 
 
@@ -80,20 +83,28 @@ def _cost(run: RunRecord, key: str) -> Cell:
     return EMPTY if value is None else Cell(formats.seconds(value), value)
 
 
+def unigram(run: RunRecord) -> float | None:
+    """Unigram entropy of the held-out masked positions, in nats; a fact of the data, named with or without an encoder."""
+    return run.metrics.get("validation/unigram_nats", run.metrics.get("validation/unigram_nats_pre"))
+
+
+def pair_count(run: RunRecord) -> float | None:
+    """How many held-out pairs the pair accuracy was taken over; named with or without an encoder."""
+    return run.metrics.get("validation/pair_count", run.metrics.get("validation/pair_count_pre"))
+
+
 def unigram_gain(run: RunRecord) -> float | None:
     """Nats by which the held-out MLM loss lies below the unigram entropy of the same positions."""
-    if MLM not in run.metrics or UNIGRAM not in run.metrics:
-        return None
-    return run.metrics[UNIGRAM] - run.metrics[MLM]
+    entropy, loss = unigram(run), run.metrics.get(MLM)
+    return None if entropy is None or loss is None else entropy - loss
 
 
-def _gain(run: RunRecord) -> Cell:
-    gain = unigram_gain(run)
-    return EMPTY if gain is None else Cell(formats.nats(gain), gain)
+def _number(value: float | None) -> Cell:
+    return EMPTY if value is None else Cell(formats.nats(value), value)
 
 
 def _pair_interval(run: RunRecord) -> Cell:
-    share, count = run.metrics.get(PAIR), run.metrics.get(PAIR_COUNT)
+    share, count = run.metrics.get(PAIR), pair_count(run)
     if share is None or not count:
         return EMPTY
     interval = proportion_interval(share, int(count))

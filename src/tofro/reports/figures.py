@@ -23,7 +23,7 @@ from matplotlib.figure import Figure as Canvas
 from tofro.reports.arms import FLOORS, Arm, arms_of, floors_of, leaves_pre, measures_of, shifts, tasks_of
 from tofro.reports.cells import slug
 from tofro.reports.collect import Collection, Curve, RunRecord, read_curves
-from tofro.reports.encoder_tables import MLM, UNIGRAM
+from tofro.reports.encoder_tables import MLM, unigram
 from tofro.reports.formats import parse_metric
 
 WIDTH, HEIGHT = 4.7, 3.1  # inches; at 96 px an inch a column of the page
@@ -95,8 +95,8 @@ def pretraining_figure(runs: Sequence[RunRecord]) -> Figure | None:
                 curve = thin(curves[name])
                 axes.plot(curve.steps, curve.values, label=None if index else words, color=colour, lw=width)
                 rows += [(run.name, name, step, value) for step, value in zip(curve.steps, curve.values, strict=True)]
-        if UNIGRAM in run.metrics:
-            axes.axhline(run.metrics[UNIGRAM], color=TEXT, lw=1, ls=(0, (3, 3)), label=None if index else "unigram entropy")
+        if (entropy := unigram(run)) is not None:
+            axes.axhline(entropy, color=TEXT, lw=1, ls=(0, (3, 3)), label=None if index else "unigram entropy")
     axes.set(xlabel="step", ylabel="MLM loss, nats")
     _legend(axes)
     caption = "Below the dashed line the encoder knows more than word frequencies."

@@ -22,7 +22,7 @@ from tofro.reports import formats
 from tofro.reports.arms import FLOORS, SEEDLESS, arms_of, floors_of, tasks_of
 from tofro.reports.cells import slug
 from tofro.reports.collect import Collection, RunRecord
-from tofro.reports.encoder_tables import PAIR, PAIR_COUNT, unigram_gain
+from tofro.reports.encoder_tables import PAIR, pair_count, unigram_gain
 from tofro.reports.figures import Figure
 from tofro.reports.formats import parse_metric
 from tofro.reports.layout import Table, to_csv
@@ -124,7 +124,7 @@ def _pretraining_facts(runs: Sequence[RunRecord]) -> list[Fact]:
     for run in [run for run in runs if run.method == "pretrain"][:1]:
         if (gain := unigram_gain(run)) is not None:
             found.append(Fact("below unigram", f"{formats.nats(gain)} nats", "held-out MLM loss against word frequencies alone"))
-        share, count = run.metrics.get(PAIR), run.metrics.get(PAIR_COUNT)
+        share, count = run.metrics.get(PAIR), pair_count(run)
         if share is not None and count:
             interval = proportion_interval(share, int(count))
             span = formats.span(interval.low, interval.high, parse_metric(PAIR))
