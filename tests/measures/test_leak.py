@@ -10,7 +10,7 @@ import pytest
 
 from tofro.batches.settings import ObjectiveSettings
 from tofro.measures import leak as leaks
-from tofro.measures.leak import leak
+from tofro.measures.leak import leak_accuracy
 from tofro.tokens.settings import TokenizerSettings
 from tofro.tokens.store import TokenStore, open_store
 from tofro.tokens.tokenizer import Tokenizer
@@ -43,7 +43,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> tuple[TokenStore, TokenS
 
 @pytest.mark.parametrize("pair", ["swap", "random"])
 def test_pairs_of_patternless_text_give_nothing_away(stores, pair: str):
-    found = leak(*stores, ObjectiveSettings(pair=pair, length=64), pairs=3000)
+    found = leak_accuracy(*stores, ObjectiveSettings(pair=pair, length=64), pairs=3000)
     assert set(found) == {"leak_accuracy", "leak_accuracy_natural"}
     assert found["leak_accuracy_natural"] == pytest.approx(0.5, abs=0.05)
     assert found["leak_accuracy"] == pytest.approx(0.5, abs=0.05)
@@ -57,12 +57,12 @@ def test_a_builder_that_leaks_is_found_out(stores, monkeypatch: pytest.MonkeyPat
         return replace(spans, first_length=np.maximum(spans.first_length - 2 * spans.labels, 1))
 
     monkeypatch.setattr(leaks, "drawn_pairs", leaky)
-    found = leak(*stores, ObjectiveSettings(length=64), pairs=3000)
+    found = leak_accuracy(*stores, ObjectiveSettings(length=64), pairs=3000)
     assert found["leak_accuracy"] > 0.8
     assert found["leak_accuracy_natural"] == pytest.approx(0.5, abs=0.05)
 
 
 def test_the_same_number_twice_and_none_without_pairs(stores):
     objective = ObjectiveSettings(length=64)
-    assert leak(*stores, objective, pairs=500) == leak(*stores, objective, pairs=500)
-    assert leak(*stores, replace(objective, pair="none")) == {}
+    assert leak_accuracy(*stores, objective, pairs=500) == leak_accuracy(*stores, objective, pairs=500)
+    assert leak_accuracy(*stores, replace(objective, pair="none")) == {}

@@ -9,7 +9,7 @@ import torch
 from tofro.batches.types import Batch
 from tofro.encoders.model import Model, build_model
 from tofro.encoders.settings import EncoderSettings
-from tofro.measures.mlm import held_out, unigram, unigram_log_probabilities
+from tofro.measures.mlm import retention, unigram, unigram_log_probabilities
 
 VOCABULARY = 64
 
@@ -39,7 +39,7 @@ BATCHES = [make_batch([6, 4], [1, 3, 8], [0, 1], 0), make_batch([5, 7, 3], [2], 
 
 def test_loss_is_a_sum_over_all_masked_tokens_divided_by_their_number():
     model = make_model().train()
-    found = held_out(model, BATCHES)
+    found = retention(model, BATCHES)
     losses, hits, pair_hits = [], [], []
     with torch.no_grad():
         model.eval()
@@ -59,16 +59,16 @@ def test_loss_is_a_sum_over_all_masked_tokens_divided_by_their_number():
 
 def test_batching_does_not_matter_and_twice_is_identical():
     model = make_model()
-    parts = [held_out(model, [batch]) for batch in BATCHES]
-    whole = held_out(model, BATCHES)
+    parts = [retention(model, [batch]) for batch in BATCHES]
+    whole = retention(model, BATCHES)
     merged = sum(part["mlm_loss"] * part["mlm_count"] for part in parts) / whole["mlm_count"]
     assert whole["mlm_loss"] == pytest.approx(merged, abs=1e-9)
-    assert held_out(model, BATCHES) == whole
+    assert retention(model, BATCHES) == whole
 
 
 def test_what_batches_lack_is_left_out():
     bare = [replace(batch, pair_labels=None) for batch in BATCHES]
-    assert set(held_out(make_model(), bare)) == {"mlm_loss", "mlm_accuracy", "mlm_count"}
+    assert set(retention(make_model(), bare)) == {"mlm_loss", "mlm_accuracy", "mlm_count"}
     assert unigram([replace(BATCHES[0], mask_targets=None)], np.zeros(VOCABULARY)) == {}
 
 
@@ -86,4 +86,4 @@ def test_unigram_nats_is_the_loss_of_a_model_whose_logits_are_the_counts():
         head.norm.weight.zero_()
         head.norm.bias.zero_()
         head.bias.copy_(torch.from_numpy(table) + 3.0)
-    assert unigram(BATCHES, table)["unigram_nats"] == pytest.approx(held_out(model, BATCHES)["mlm_loss"], abs=1e-5)
+    assert unigram(BATCHES, table)["unigram_nats"] == pytest.approx(retention(model, BATCHES)["mlm_loss"], abs=1e-5)

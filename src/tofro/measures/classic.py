@@ -1,6 +1,6 @@
 """Floors with no neural network: the majority class, and TF-IDF features under a linear model.
 
-In: a task. Out: ``{split: number}`` of the task's metric on validation and test. A transfer result that doesn't clear these
+In: a task. Out: the task's metric on validation or test. A transfer result that doesn't clear these
 floors says little about transfer. Validation and test are only scored; strengths are chosen by cross-validation on train.
 """
 
@@ -14,6 +14,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from tofro.measures.linear import choose_strength, fit_at, fit_ridge
 from tofro.measures.scores import score
+from tofro.measures.tasks import labels_of
 from tofro.text.task import Example, Task
 
 SPLITS = ("validation", "test")
@@ -24,29 +25,29 @@ WORD = r"(?u)\b\w+\b"  # words of one letter too
 SPACES = 0.05  # share of white space below which a text is taken to be written without spaces between words
 
 
-def majority(task: Task) -> dict[str, float]:
+def majority_score(task: Task, split: str) -> float:
     """Return the metric of always answering the commonest training label (the first in order on a tie), or the mean score."""
-    train = _labels(task, "train")
+    train = labels_of(task, "train")
     answer = np.float64(train.mean()) if task.kind == "regression" else np.bincount(train).argmax()
-    return {split: score(task.metric, np.full(len(task.splits[split]), answer), _labels(task, split)) for split in SPLITS}
+    return score(task.metric, np.full(len(task.splits[split]), answer), labels_of(task, split))
 
 
-def tfidf(task: Task) -> dict[str, float]:
-    """Return the metric of TF-IDF features with logistic regression, or ridge regression for scores.
+def tfidf_scores(task: Task) -> dict[str, float]:
+    """Return ``{split: metric}`` of TF-IDF features with logistic regression, or ridge regression for scores.
 
     Features are word 1- and 2-grams with sublinear counts; character 1- to 3-grams where the training texts have no spaces, as
     in Chinese. A pair has the features of each text in places of their own, and one more: the cosine of the two.
     """
     vectorizer = _vectorizer(task.splits["train"])
     vectorizer.fit([text for example in task.splits["train"] for text in _texts(example)])
-    train, labels = _features(vectorizer, task.splits["train"]), _labels(task, "train")
+    train, labels = _features(vectorizer, task.splits["train"]), labels_of(task, "train")
     if task.kind == "regression":
         model = fit_ridge(train, labels)
     else:
         rows = _tuning_rows(labels)
         model = fit_at(choose_strength(train[rows], labels[rows], STRENGTHS, TOLERANCE), train, labels, TOLERANCE)
     return {
-        split: score(task.metric, model.predict(_features(vectorizer, task.splits[split])), _labels(task, split))
+        split: score(task.metric, model.predict(_features(vectorizer, task.splits[split])), labels_of(task, split))
         for split in SPLITS
     }
 
@@ -75,11 +76,3 @@ def _features(vectorizer: TfidfVectorizer, examples: Sequence[Example]) -> spars
     second = vectorizer.transform([example.text_b or "" for example in examples])
     cosine = sparse.csr_matrix(first.multiply(second).sum(axis=1))
     return sparse.hstack([first, second, cosine], format="csr")
-
-
-def _labels(task: Task, split: str) -> np.ndarray:
-    labels = [example.label for example in task.splits[split]]
-    if task.kind == "regression":
-        return np.array(labels, np.float64)
-    number = {label: index for index, label in enumerate(task.labels)}
-    return np.array([number[str(label)] for label in labels])

@@ -16,7 +16,7 @@ from tofro.tokens.tokenizer import Tokenizer
 PAIRS = 10_000  # of each split; the 95% interval of an accuracy near one half is then one point to either side
 
 
-def leak(
+def leak_accuracy(
     train: TokenStore, validation: TokenStore, tokenizer: Tokenizer, objective: ObjectiveSettings, pairs: int = PAIRS
 ) -> dict[str, float]:
     """Return ``leak_accuracy`` and ``leak_accuracy_natural``: fitted on pairs of ``train``, scored on pairs of ``validation``.

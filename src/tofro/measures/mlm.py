@@ -21,7 +21,7 @@ from tofro.encoders.model import Model
 CHUNK = 1 << 22  # tokens counted at once; keeps a memory-mapped corpus out of memory
 
 
-def held_out(model: Model, batches: Iterable[Batch]) -> dict[str, float]:
+def retention(model: Model, batches: Iterable[Batch]) -> dict[str, float]:
     """Return what the model's language heads make of ``batches``, each as sum over count of all of them:
 
     - ``mlm_loss``: mean of -log P(x_i | context) over masked positions i, in nats per masked token (unit of position: a token);
@@ -67,7 +67,7 @@ def unigram_log_probabilities(tokens: np.ndarray, vocabulary: int) -> np.ndarray
 def unigram(batches: Iterable[Batch], log_probabilities: np.ndarray) -> dict[str, float]:
     """Return ``unigram_nats``: the mean of -log P(x_i) over the masked positions of ``batches``, in nats per masked token.
 
-    This is the cross-entropy of the very tokens that :func:`held_out` predicts under the training split's unigram distribution
+    This is the cross-entropy of the very tokens that :func:`retention` predicts under the training split's unigram distribution
     (:func:`unigram_log_probabilities`): the loss of a model that knows frequencies and ignores context. Empty without masks.
     """
     table = torch.from_numpy(log_probabilities)

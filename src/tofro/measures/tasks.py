@@ -1,0 +1,48 @@
+"""How well a task is done, by a fine-tuned head or by a prompt, on a whole split.
+
+In: a model with a task head, or a scorer, and a task. Out: the task's metric. Numbers equal those of validation during
+training; this is the same computation without a trainer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+
+from tofro.batches.types import Batch
+from tofro.encoders.inference import device_of, inference
+from tofro.encoders.model import Model
+from tofro.measures.scores import score
+from tofro.modules.prompting import Scorer
+from tofro.text.task import Task
+
+
+def labels_of(task: Task, split: str) -> np.ndarray:
+    """Return the labels (N,) of a split: class ids in the order of ``task.labels``, or scores of a regression."""
+    labels = [example.label for example in task.splits[split]]
+    if task.kind == "regression":
+        return np.array(labels, np.float64)
+    number = {label: index for index, label in enumerate(task.labels)}
+    return np.array([number[str(label)] for label in labels])
+
+
+def evaluate_task(model: Model, batches: Iterable[Batch], task: Task) -> float:
+    """Return the metric of the model's task head over ``batches`` of one split, labels included."""
+    predictions, labels = [], []
+    device = device_of(model)
+    with inference(model):
+        for batch in batches:
+            moved = batch.to(device)
+            logits = model.task_logits(model.encoder(moved), moved).float()  # (B, C), or (B,) scores
+            predictions.append((logits if task.kind == "regression" else logits.argmax(-1)).cpu())
+            assert batch.labels is not None, "a metric needs labels"
+            labels.append(batch.labels.cpu())
+    return score(task.metric, torch.cat(predictions).numpy(), torch.cat(labels).numpy())
+
+
+def evaluate_prompt(scorer: Scorer, task: Task, split: str) -> float:
+    """Return the metric of the likeliest label under ``scorer`` on ``split``; the first of the labels on a tie."""
+    predictions = scorer.score(task.splits[split]).argmax(-1).numpy()
+    return score(task.metric, predictions, labels_of(task, split))
