@@ -165,7 +165,6 @@ def test_a_sweep_with_one_bad_value_runs_nothing() -> None:
 
 
 def test_conf_is_found_in_a_wheel_and_in_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
     assert (composing.conf_folder() / "run.yaml").is_file()
     (tmp_path / "conf").mkdir()
     monkeypatch.setattr(composing.resources, "files", lambda package: tmp_path)

@@ -110,6 +110,12 @@ def test_a_group_that_the_method_does_not_read_stays_out() -> None:
     assert identify("method=tfidf", "encoder=tiny", "optimizer.lr=1", "budget.batch=2") == identify("method=tfidf")
 
 
+def test_what_a_task_is_called_does_not_matter() -> None:
+    renamed = identify("method=tfidf", "task.name=mine")
+    assert renamed.id == identify("method=tfidf").id
+    assert renamed.name.startswith("tfidf-mine-s0-")
+
+
 def test_a_path_counts_by_its_content(tmp_path: Path) -> None:
     texts = {"a": "one", "b": "one", "c": "two"}
     for name, text in texts.items():
