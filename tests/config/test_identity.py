@@ -105,7 +105,7 @@ def test_a_key_that_bears_on_the_result_enters(override: str) -> None:
 
 
 def test_a_group_that_the_method_does_not_read_stays_out() -> None:
-    assert identify("method=full", "alignment.weight=7", "objective.length=64") == identify("method=full")
+    assert identify("method=full", "alignment.weight=7", "prompt.template=1") == identify("method=full")
     assert identify("method=pretrain", "task.label=x", "tuning=head").id == identify("method=pretrain").id
     assert identify("method=tfidf", "encoder=tiny", "optimizer.lr=1", "budget.batch=2") == identify("method=tfidf")
 
