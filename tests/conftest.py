@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import socket
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; tiny matrices gain nothing from threads
 
 LOCAL = ("127.0.0.1", "::1", "localhost")
 

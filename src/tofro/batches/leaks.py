@@ -30,7 +30,7 @@ def drawn_pairs(store: TokenStore, objective: ObjectiveSettings, count: int) -> 
 def untouched_pairs(store: TokenStore, objective: ObjectiveSettings, count: int) -> Spans:
     """Return ``count`` pairs of whole consecutive segments, one to three sentences each (one with unit `sentence`), never cut.
 
-    Order and partner are drawn as in ``objective``; with `random`, B comes from any place of the store in half of the pairs.
+    Order and partner are drawn as in ``objective``; with `random`, B comes from another document in half of the pairs.
     """
     inside = np.ones(store.sentences, dtype=bool)
     inside[store.document_offsets[:-1]] = False
@@ -39,11 +39,17 @@ def untouched_pairs(store: TokenStore, objective: ObjectiveSettings, count: int)
     lots = uniform(STREAM, rows, np.arange(5)[:, None])  # (5, count)
     here = boundaries[(lots[0] * len(boundaries)).astype(np.int64)]
     labels = rows % 2
-    other = boundaries[(lots[1] * len(boundaries)).astype(np.int64)]
-    there = np.where((labels == 1) & (objective.pair == "random"), other, here)
+    documents = store.document_offsets
+    number = np.searchsorted(documents, here, side="right")
+    lowest = documents[number - 1]
+    before = np.searchsorted(boundaries, lowest)
+    own = np.searchsorted(boundaries, documents[number]) - before
+    drawn = (lots[1] * (len(boundaries) - own)).astype(np.int64)
+    there = here
+    if objective.pair == "random":
+        there = np.where(labels == 1, boundaries[drawn + np.where(drawn >= before, own, 0)], here)
     most = 1 if objective.unit == "sentence" else 3
-    lowest = store.document_offsets[np.searchsorted(store.document_offsets, here, side="right") - 1]
-    highest = store.document_offsets[np.searchsorted(store.document_offsets, there, side="right")]
+    highest = documents[np.searchsorted(documents, there, side="right")]
     begin = np.maximum(here - 1 - (lots[2] * most).astype(np.int64), lowest)
     end = np.minimum(there + 1 + (lots[3] * most).astype(np.int64), highest)
     offsets = store.sentence_offsets

@@ -86,7 +86,8 @@ def _padded(qkv: Tensor, layout: Layout) -> Tensor:
     if not layout.equal:
         grid = qkv.new_zeros(layout.size * layout.max_length, 3 * heads * width)
         qkv = grid.index_copy(0, layout.slots, qkv.flatten(1))
-    query, key, value = qkv.view(layout.size, layout.max_length, 3, heads, width).permute(2, 0, 3, 1, 4)  # (B, H, L, d) each
+    roles = qkv.view(layout.size, layout.max_length, 3, heads, width).unbind(2)  # so cut, their gradients come back in one copy
+    query, key, value = (role.transpose(1, 2) for role in roles)  # (B, H, L, d) each
     states = F.scaled_dot_product_attention(query, key, value, attn_mask=None if layout.equal else layout.mask)
     states = states.transpose(1, 2).reshape(layout.size * layout.max_length, heads * width)
     return states if layout.equal else states.index_select(0, layout.slots)

@@ -40,9 +40,11 @@ class Checkpoints(pl.Callback):
         self.clock.start()
         if self.owed:
             self.owed = False
-            # The same three lines by which Lightning's training loop enters an evaluation.
+            # As Lightning's training loop enters an evaluation; from the first batch, whatever its counters were loaded with.
+            evaluation = trainer.fit_loop.epoch_loop.val_loop
+            evaluation.restarting = False
             trainer.validating = True
-            trainer.fit_loop.epoch_loop.val_loop.run()
+            evaluation.run()
             trainer.training = True
         if self.clock.finished(trainer.global_step):
             trainer.should_stop = True

@@ -145,4 +145,4 @@ def open_start(place: str, cache: Path) -> Start:
     else:
         lineage = fingerprint_path(path, cache, None)
     opened = load_model(path, heads_may_be_missing=RETAINED_HEADS)
-    return Start(opened.model, Tokenizer.load(path), lineage, tuple(opened.missing))
+    return Start(opened.model, Tokenizer.load(path), lineage, tuple(opened.made_anew))

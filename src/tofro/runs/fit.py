@@ -61,8 +61,8 @@ def fit(module: TransferModule, data: pl.LightningDataModule, budget: BudgetSett
     with progress(place.label, "steps", place.trainer.progress) as report:
         # The recorder stands before the checkpoints, which store how long its file is.
         callbacks = [counting, recorder, selection, TrainingProgress(report, clock), *place.callbacks, checkpoints]
-        trainer = assemble(budget, place, callbacks, clock.evaluate_every * budget.accumulate)
         with quiet():
+            trainer = assemble(budget, place, callbacks, clock.evaluate_every * budget.accumulate)
             trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
     if trainer.interrupted:
         raise KeyboardInterrupt
@@ -99,11 +99,14 @@ def assemble(budget: BudgetSettings, place: FitPlace, callbacks: list[pl.Callbac
     )
 
 
+LIGHTNING_LOGGERS = ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning", "lightning.fabric")
+
+
 class quiet:  # noqa: N801 - reads as a statement
     """Keep Lightning's banners and its advice about loaders out of the terminal; errors pass."""
 
     def __enter__(self) -> None:
-        self._loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric")]
+        self._loggers = [logging.getLogger(name) for name in LIGHTNING_LOGGERS]
         self._levels = [logger.level for logger in self._loggers]
         for logger in self._loggers:
             logger.setLevel(logging.ERROR)

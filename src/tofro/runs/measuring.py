@@ -10,13 +10,14 @@ import json
 from functools import lru_cache
 from typing import Any
 
-from tofro.batches.datamodules import evaluation_batches, task_batches
+from tofro.batches.labelled import task_batches
+from tofro.batches.pretraining import evaluation_batches
 from tofro.config.build import build
 from tofro.config.compose import compose
 from tofro.encoders.model import Model
 from tofro.measures.leak import leak_accuracy
-from tofro.measures.mlm import retention
-from tofro.measures.probes import linear_probe
+from tofro.measures.mlm import retention, unigram, unigram_log_probabilities
+from tofro.measures.probes import probe_task
 from tofro.measures.tasks import evaluate_task
 from tofro.modules.settings import MethodSettings
 from tofro.runs.context import Context
@@ -36,7 +37,7 @@ def measure(context: Context, model: Model, encoder: str) -> dict[str, float]:
     with progress(f"probing {encoder}", "tasks", context.shown) as report:
         for done, task in enumerate(tasks):
             report(done, len(tasks))
-            values[f"test/probe_{task.name}_{encoder}"] = probe(context, model, task, "test")
+            values[f"test/probe_{task.name}_{encoder}"] = probe(context, model, task)["test"]
     return values
 
 
@@ -47,7 +48,7 @@ def start_measures(context: Context, settings: MethodSettings) -> dict[str, floa
     start = context.start
     if start.lineage is None:
         return measure(context, start.model, "start")
-    key = [VERSION, start.lineage, context.corpus.fingerprint, *sorted(task.fingerprint for task in probe_tasks(context))]
+    key = [VERSION, start.lineage, context.corpus.fingerprint, vars(context.settings("objective")), *sorted(task.fingerprint for task in probe_tasks(context))]
     path = context.cache / "measures" / f"{hash_json(key)[:16]}.json"
     if path.exists():
         known: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
@@ -62,24 +63,25 @@ def held_out(context: Context, model: Model) -> dict[str, float]:
     """Return the fixed-mask MLM loss and the pair accuracy on the corpus' held-out split, where the model has the heads."""
     if not {"mlm", "pair"} & set(model.heads):
         return {}
-    store = context.store("validation")
-    batches = evaluation_batches(store, context.start.tokenizer, context.settings("objective"), BATCH)
-    return retention(model, batches, context.store("train"))
+    return retention(model, _held_out_batches(context))
 
 
-def leaks(context: Context) -> dict[str, float]:
-    """Return what a classifier on lengths, punctuation and positions alone reaches on the pair objective."""
-    objective = context.settings("objective")
-    if objective.pair == "none":
-        return {}
-    values = leak_accuracy(context.store("train"), context.store("validation"), context.start.tokenizer, objective)
+def chance(context: Context) -> dict[str, float]:
+    """Return what needs no encoder: the unigram cross-entropy of the same masked positions, and the leak classifier's accuracy."""
+    tokenizer, train = context.start.tokenizer, context.store("train")
+    table = unigram_log_probabilities(train.ids, tokenizer.vocabulary)
+    values = unigram(_held_out_batches(context), table)
+    values |= leak_accuracy(train, context.store("validation"), tokenizer, context.settings("objective"))
     return {f"validation/{name}": value for name, value in values.items()}
 
 
-def probe(context: Context, model: Model, task: Task, split: str) -> float:
-    """Return the score on ``split`` of a linear probe of the encoder, fitted on the task's training rows."""
-    tokenizer = context.start.tokenizer
-    return linear_probe(model, task, split, lambda examples: task_batches(examples, tokenizer, context.config.task.max_length, BATCH))
+def _held_out_batches(context: Context) -> Any:
+    return evaluation_batches(context.store("validation"), context.start.tokenizer, context.settings("objective"), BATCH)
+
+
+def probe(context: Context, model: Model, task: Task) -> dict[str, float]:
+    """Return {split: score} of a linear probe of the encoder, fitted on the task's training rows."""
+    return probe_task(model, context.start.tokenizer, task, context.config.task.max_length)
 
 
 def task_score(context: Context, model: Model, split: str) -> float:

@@ -19,7 +19,8 @@ from tofro.encoders.folder import save_model
 from tofro.encoders.model import Model, build_model
 from tofro.encoders.tuning import assert_frozen
 from tofro.measures.classic import majority_score, tfidf_scores
-from tofro.measures.cost import peak_memory_mb
+from tofro.measures.cost import peak_memory_mb, reset_peak_memory
+from tofro.measures.tasks import evaluate_prompt
 from tofro.modules.base import TransferModule
 from tofro.modules.fine_tuning import FineTuning
 from tofro.modules.pretraining import Pretraining
@@ -27,7 +28,7 @@ from tofro.modules.settings import MethodSettings
 from tofro.modules.two_way import TwoWay
 from tofro.runs.context import Context
 from tofro.runs.fit import FitPlace, FitReport, fit, set_threads
-from tofro.runs.measuring import leaks, probe, start_measures, task_score, measure
+from tofro.runs.measuring import chance, measure, probe, start_measures, task_score
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ def carry_out(config: DictConfig, folder: Path) -> Outcome:
     """Carry out the config's method in ``folder``."""
     context = Context(config, folder)
     set_threads(context.settings("trainer"))
+    reset_peak_memory()
     outcome: Outcome = build(config.method, context)
     return outcome
 
@@ -56,11 +58,10 @@ def pretrain(settings: MethodSettings, context: Context) -> Outcome:
     objective, start = context.settings("objective"), context.start
     model = copy.deepcopy(start.model)
     model.dropout = settings.dropout
-    stores = {split: context.store(split) for split in ("train", "validation")}
-    data = PretrainingData(stores, start.tokenizer, objective, context.loading())
+    data = PretrainingData(context.store("train"), context.store("validation"), start.tokenizer, objective, context.loading())
     report = _fit(context, Pretraining(model, objective, context.training(data.steps_per_epoch)), data)
     _save(context, pre=model)
-    metrics = measure(context, model, "pre") | start_measures(context, settings) | leaks(context)
+    metrics = measure(context, model, "pre") | start_measures(context, settings) | chance(context)
     return Outcome(
         score="validation/mlm_loss_pre",
         metrics=metrics | _fit_metrics(report),
@@ -114,10 +115,9 @@ def two_way(settings: MethodSettings, context: Context) -> Outcome:
 def prompt(settings: MethodSettings, context: Context) -> Outcome:
     """Put the task to ``pre`` as a prompt; no parameter changes."""
     task, model = context.task, context.start.model
-    scorer = build(context.config.prompt, model, context.start.tokenizer, task)
-    metrics = {}
-    for split in ("validation", "test"):
-        metrics[f"{split}/{task.metric}_pre"] = scorer.score(task.splits[split])
+    length = context.config.task.max_length
+    scorer = build(context.config.prompt, model, context.start.tokenizer, task.labels, task.pair, length)
+    metrics = {f"{split}/{task.metric}_pre": evaluate_prompt(scorer, task, split) for split in ("validation", "test")}
     return Outcome(
         score=f"test/{task.metric}_pre",
         metrics=metrics | _floor(context),
@@ -147,7 +147,7 @@ def random_encoder(settings: MethodSettings, context: Context) -> Outcome:
     """Probe an encoder with its initial weights, of the architecture and tokenizer that the other runs start from."""
     task, start = context.task, context.start
     model = build_model(start.model.settings, start.model.vocabulary, (), seed=context.config.seed)
-    metrics = {f"{split}/probe_{task.name}_random": probe(context, model, task, split) for split in ("validation", "test")}
+    metrics = {f"{split}/probe_{task.name}_random": value for split, value in probe(context, model, task).items()}
     return Outcome(
         score=f"test/probe_{task.name}_random",
         metrics=metrics | _floor(context),
@@ -159,8 +159,8 @@ def random_encoder(settings: MethodSettings, context: Context) -> Outcome:
 
 
 def _task_data(context: Context) -> TaskData:
-    task = context.task
-    return TaskData(task, context.start.tokenizer, context.config.task.max_length, context.loading())
+    task, length = context.task, context.config.task.max_length
+    return TaskData(task.splits, task.labels, context.start.tokenizer, length, context.loading())
 
 
 def _fit(context: Context, module: TransferModule, data: Any) -> FitReport:

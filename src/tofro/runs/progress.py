@@ -7,23 +7,23 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich import progress as rich_progress
 
 from tofro.modules.clock import Clock
+from tofro.progress import Progress
 
-Report = Callable[[int, int | None], None]
 PATIENCE = 2.0  # seconds before anything is shown
 LINE_EVERY = 15.0  # seconds between plain lines
 
 
 @contextmanager
-def progress(label: str, unit: str, shown: bool = True) -> Iterator[Report]:
+def progress(label: str, unit: str, shown: bool = True) -> Iterator[Progress]:
     """Yield a function (done, total or None) -> None that shows progress of ``label``, counted in ``unit``."""
     if not shown:
         yield lambda done, total: None
@@ -41,13 +41,13 @@ class _Bar:
 
     def __init__(self, console: Console, label: str, unit: str) -> None:
         columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
+            rich_progress.TextColumn("{task.description}"),
+            rich_progress.BarColumn(),
+            rich_progress.MofNCompleteColumn(),
+            rich_progress.TextColumn("{task.fields[rate]}"),
+            rich_progress.TimeRemainingColumn(),
         )
-        self.bar = Progress(*columns, console=console, transient=True)
+        self.bar = rich_progress.Progress(*columns, console=console, transient=True)
         self.unit = unit
         self.started = time.monotonic()
         self.task = self.bar.add_task(label, total=None, rate="")
@@ -96,7 +96,7 @@ class _Lines:
 class TrainingProgress(pl.Callback):
     """Shows the steps of a fit."""
 
-    def __init__(self, report: Report, clock: Clock) -> None:
+    def __init__(self, report: Progress, clock: Clock) -> None:
         self.report = report
         self.clock = clock
 

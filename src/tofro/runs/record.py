@@ -31,11 +31,12 @@ class Recorder(pl.Callback):
         self.clock = clock
         self.every = every
         self.tokens = 0
+        self._resumed = False
         self._waiting: list[tuple[int, float, dict[str, Tensor]]] = []
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start an empty file unless a checkpoint has been loaded."""
-        if trainer.is_global_zero and trainer.global_step == 0:
+        if trainer.is_global_zero and not self._resumed:
             self.path.write_bytes(b"")
 
     def on_train_batch_end(
@@ -94,6 +95,7 @@ class Recorder(pl.Callback):
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Cut the file back to the checkpoint."""
         state = checkpoint["tofro_record"]
+        self._resumed = True
         self.tokens = state["tokens"]
         if trainer.is_global_zero:
             with self.path.open("ab") as file:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tofro.progress import Progress
 from tofro.text.cache import cache_folder
 from tofro.text.fingerprint import fingerprint_path, hash_json, share_of
 from tofro.text.lines import read_lines, require_file
@@ -78,8 +79,11 @@ class FileDocuments:
             yield document
 
 
-def read_corpus(settings: CorpusSettings) -> Corpus:
-    """Return the corpus that ``settings.path`` names. Raises ValueError for a missing path, an empty file or a wrong encoding."""
+def read_corpus(settings: CorpusSettings, progress: Progress | None = None) -> Corpus:
+    """Return the corpus that ``settings.path`` names. Raises ValueError for a missing path, an empty file or a wrong encoding.
+
+    Every reader of a corpus or task takes ``progress``; this one has nothing to tell, since documents are read as they are used.
+    """
     if settings.path is None:
         raise ValueError("corpus.path is not set: name a text file, or a folder with train.txt and validation.txt (.gz allowed)")
     path = Path(settings.path).expanduser()

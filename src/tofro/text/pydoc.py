@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from tofro.progress import Progress
 from tofro.text.cache import cache_folder
 from tofro.text.corpus import Corpus, Document
 from tofro.text.fingerprint import hash_json, share_of
-from tofro.text.pydoc_extract import Module, Progress, extract, fingerprint_pydoc, missing_packages
+from tofro.text.pydoc_extract import Module, extract, fingerprint_pydoc, missing_packages
 from tofro.text.pydoc_tasks import build_kind, build_match, build_package
 from tofro.text.settings import CorpusSettings, TaskSettings
 from tofro.text.task import Example, Task, choose_rows, resolve_metric

@@ -16,12 +16,13 @@ import os
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
+from tofro.progress import Progress
 from tofro.text.cache import write_cache
 from tofro.text.fingerprint import hash_json
 from tofro.text.pydoc_clean import Paragraphs, clean_docstring
@@ -70,7 +71,6 @@ _SKIPPED = {
 _ADDERS = {"add_newdoc", "add_docstr", "add_docstr_all", "_add_docstr", "add_newdoc_for_scalar_type"}
 _LEAST_SHARE = 0.08  # of a file between triple quotes; a fifth of all code lies below it, with 5% of the prose, and parsing costs
 
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

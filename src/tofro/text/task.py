@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from tofro.progress import Progress
 from tofro.text.cache import cache_folder
 from tofro.text.corpus import stem_of
 from tofro.text.fingerprint import fingerprint_path, hash_json, share_of
@@ -51,7 +52,7 @@ class Task:
 Numbered = tuple[int, Example]  # an example and the line it stood in
 
 
-def read_task(settings: TaskSettings) -> Task:
+def read_task(settings: TaskSettings, progress: Progress | None = None) -> Task:
     """Return the task that ``settings.path`` names. Raises ValueError, with file and line or key, for what can't be used."""
     if settings.path is None:
         raise ValueError(

@@ -19,21 +19,20 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
+from tofro.progress import Progress
 from tofro.tokens.tokenizer import Tokenizer
 
 FORMAT = 1
 FILES = ("ids", "word_starts", "sentence_offsets", "document_offsets")
 BLOCK = 4096  # sentences tokenised at a time
 ANEW = "delete the folder to build it anew"
-
-Progress = Callable[[int, int | None], None]
 
 
 class Documents(Protocol):

@@ -1,0 +1,93 @@
+"""A tiny labelled task, its data module, and models to fit on it."""
+
+from __future__ import annotations
+
+import copy
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import BAD, GOOD, sentence
+from tofro.batches.datamodules import Loading, TaskData
+from tofro.encoders.model import Model, build_model
+from tofro.encoders.settings import EncoderSettings
+from tofro.modules.base import Training
+from tofro.modules.clock import Clock
+from tofro.modules.fine_tuning import FineTuning
+from tofro.modules.settings import BudgetSettings, OptimizerSettings
+from tofro.modules.two_way import TwoWay
+from tofro.objectives.alignment import infonce
+from tofro.objectives.schedules import constant, linear
+from tofro.objectives.settings import AlignmentSettings
+from tofro.runs.fit import FitPlace, FitReport, fit
+from tofro.runs.settings import TrainerSettings
+from tofro.text.task import Example, Task
+from tofro.tokens.settings import TokenizerSettings
+from tofro.tokens.tokenizer import Tokenizer
+from tofro.tokens.training import train_tokenizer
+
+SETTINGS = EncoderSettings(layers=2, width=32, heads=2, intermediate=64, max_positions=64)
+
+
+@pytest.fixture(scope="session")
+def task() -> Task:
+    draw = random.Random(3)
+    rows = [Example(sentence(draw, GOOD if number % 2 else BAD), None, "good" if number % 2 else "bad") for number in range(160)]
+    return Task("mood", "classification", False, ("bad", "good"), "accuracy", {"train": rows[:96], "validation": rows[96:128], "test": rows[128:]}, "0" * 64)
+
+
+@pytest.fixture(scope="session")
+def tokenizer(task: Task) -> Tokenizer:
+    return train_tokenizer(TokenizerSettings(vocabulary=192), (row.text_a for row in task.splits["train"]))
+
+
+@pytest.fixture
+def start(tokenizer: Tokenizer) -> Model:
+    return build_model(SETTINGS, tokenizer.vocabulary, ("mlm", "pair"), dropout=0.1, seed=1)
+
+
+class Bench:
+    """Fits methods on the tiny task in a folder."""
+
+    def __init__(self, start: Model, task: Task, tokenizer: Tokenizer, folder: Path) -> None:
+        self.start, self.task, self.tokenizer, self.folder = start, task, tokenizer, folder
+
+    def ft(self) -> Model:
+        model = copy.deepcopy(self.start)
+        model.add_task_head(len(self.task.labels), seed=5)
+        return model
+
+    def data(self, budget: BudgetSettings) -> TaskData:
+        return TaskData(self.task.splits, self.task.labels, self.tokenizer, 32, Loading(budget.batch, budget.accumulate, 0, 11))
+
+    def training(self, budget: BudgetSettings) -> Training:
+        return Training(
+            OptimizerSettings(lr=1e-3), lambda progress: linear(progress, 0.1), Clock(budget, 6), 11, budget.clip, budget.accumulate
+        )
+
+    def full(self, budget: BudgetSettings, ft: Model | None = None) -> FineTuning:
+        return FineTuning(ft or self.ft(), self.task, self.training(budget))
+
+    def two_way(self, budget: BudgetSettings, **settings: object) -> TwoWay:
+        alignment = AlignmentSettings(**settings)  # type: ignore[arg-type]
+        pre = copy.deepcopy(self.start)
+        return TwoWay(pre, self.ft(), self.task, infonce, constant, alignment, self.training(budget))
+
+    def fit(self, module: FineTuning, budget: BudgetSettings, name: str, checkpoint_every: int = 500, callbacks: tuple = ()) -> FitReport:
+        folder = self.folder / name
+        folder.mkdir(exist_ok=True)
+        trainer = TrainerSettings(accelerator="cpu", progress=False, log_every=4, checkpoint_every=checkpoint_every)
+        return fit(module, self.data(budget), budget, FitPlace(folder, trainer, callbacks=callbacks))
+
+
+@pytest.fixture
+def bench(start: Model, task: Task, tokenizer: Tokenizer, tmp_path: Path) -> Bench:
+    return Bench(start, task, tokenizer, tmp_path)
+
+
+def same_weights(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    """Say whether two modules hold the same bits under the same names."""
+    first, second = one.state_dict(), other.state_dict()
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
