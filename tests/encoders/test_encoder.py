@@ -53,6 +53,25 @@ def test_attention_equals_a_loop_over_sequences(lengths: list[int]) -> None:
     torch.testing.assert_close(*gradients, atol=1e-12, rtol=0)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="flash attention needs a CUDA device")
+@pytest.mark.parametrize("lengths", [LENGTHS, [5, 5, 5]])
+def test_flash_equals_padded_attention(lengths: list[int]) -> None:
+    qkv = torch.randn(sum(lengths), 3, 2, 64, device="cuda")
+    cu_seqlens = torch.tensor([0, *torch.tensor(lengths).cumsum(0).tolist()], dtype=torch.int32, device="cuda")
+    layout = Layout(cu_seqlens, max(lengths), sum(lengths))
+    reference, half = attend(qkv, layout), attend(qkv.bfloat16(), layout)
+    assert (half.float() - reference).norm() <= 2e-2 * reference.norm()
+
+
+def test_bf16_stays_near_fp32(model: Model) -> None:
+    batch = make_batch(LENGTHS)
+    reference = model.encoder(batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = model.encoder(batch)
+    assert (half.float() - reference).norm() <= 2e-2 * reference.norm()
+
+
 def test_packed_equals_padded(model: Model) -> None:
     batch = make_batch(LENGTHS)
     longest, size = batch.max_length, batch.size
@@ -194,7 +213,11 @@ def test_no_graph_below_the_lowest_trainable_layer(model: Model, tune: object, d
         full = model.encoder(batch)
     tune(model)  # type: ignore[operator]
     assert model.encoder.frozen_depth == depth
+    recording: list[bool] = []
+    for layer in model.encoder.layers:
+        layer.register_forward_pre_hook(lambda *_: recording.append(torch.is_grad_enabled()))
     every = model.encoder(batch, layers="all")
+    assert recording == [index >= depth for index in range(1, SMALL.layers + 1)]
     assert [states.requires_grad for states in every] == [index >= depth for index in range(SMALL.layers + 1)]
     assert torch.equal(every[-1], full)
 
