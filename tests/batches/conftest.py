@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -13,7 +12,10 @@ from tofro.tokens.store import TokenStore, open_store
 from tofro.tokens.tokenizer import Tokenizer
 from tofro.tokens.training import train_tokenizer
 
-WORDS = "river stone garden letter window station market bridge doctor teacher island harbour machine forest engine".split()
+WORDS = [
+    "river", "stone", "garden", "letter", "window", "station", "market", "bridge", "doctor", "teacher", "island", "harbour",
+    "machine", "forest", "engine",
+]
 
 
 class Corpus:

@@ -148,10 +148,9 @@ def test_room_is_shared_longest_first() -> None:
 def accuracy(store: TokenStore, tokenizer: Tokenizer, spans: Spans) -> float:
     """Accuracy of a linear classifier on leak features, trained on one half of the text and tried on the other."""
     features, labels = leak_features(store, tokenizer, spans)
-    train = np.maximum(spans.first_start, spans.second_start) < store.tokens // 2
-    test = np.minimum(spans.first_start, spans.second_start) >= store.tokens // 2
+    train = spans.first_start < store.tokens // 2  # by one segment: asking both would sort `random` pairs by their label
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=200)).fit(features[train], labels[train])
-    return float(model.score(features[test], labels[test]))
+    return float(model.score(features[~train], labels[~train]))
 
 
 def public_builder(store: TokenStore, length: int) -> Spans:
@@ -175,7 +174,7 @@ def public_builder(store: TokenStore, length: int) -> Spans:
 
 
 def test_leak_rule_on_written_text(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    """The written sentences are drawn alike, so their order can't be told: chance is the yardstick, and the classifier has teeth."""
+    """Written sentences are drawn alike, so their order can't be told: chance is the yardstick. The classifier has teeth."""
     store = open_store(tmp_path, Corpus(write(1000, seed=9)), "train", tokenizer)
     for unit in ("segment", "sentence"):
         spans = drawn_pairs(store, ObjectiveSettings(length=64, unit=unit), 40_000)

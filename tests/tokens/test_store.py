@@ -83,7 +83,7 @@ def test_a_damaged_store_is_named(tokenizer: Tokenizer, tmp_path: Path, name: st
     folder = open_store(tmp_path, Corpus(DOCUMENTS), "train", tokenizer).folder
     path = folder / f"{name}.bin"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ValueError, match=f"{name}.bin: a damaged token store .* delete the folder"):
+    with pytest.raises(ValueError, match=rf"{name}\.bin: a damaged token store .* delete the folder"):
         open_store(tmp_path, Corpus(DOCUMENTS), "train", tokenizer)
     path.unlink()
     with pytest.raises(ValueError, match="is missing"):
@@ -97,7 +97,7 @@ def test_a_store_without_meta_or_with_another_ones_is_named(tokenizer: Tokenizer
     with pytest.raises(ValueError, match="made from something else"):
         open_store(tmp_path, Corpus(DOCUMENTS), "train", tokenizer)
     (folder / "meta.json").write_text("")
-    with pytest.raises(ValueError, match="no readable meta.json"):
+    with pytest.raises(ValueError, match="no readable meta"):
         open_store(tmp_path, Corpus(DOCUMENTS), "train", tokenizer)
 
 

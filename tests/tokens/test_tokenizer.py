@@ -113,7 +113,7 @@ def test_vocabulary_file_alone_is_enough(tokenizer: Tokenizer, tmp_path: Path) -
 
 
 def test_other_families_and_broken_folders_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no tokenizer.json and no vocab.txt"):
+    with pytest.raises(ValueError, match=r"no tokenizer\.json and no vocab\.txt"):
         Tokenizer.load(tmp_path)
     tokenizers.Tokenizer(tokenizers.models.BPE()).save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(ValueError, match="type BPE"):
