@@ -48,6 +48,9 @@ def test_neither_side_of_a_small_corpus_is_empty(tmp_path, count, share):
     sizes = [len(list(corpus.documents(split))) for split in ("train", "validation")]
     assert min(sizes) > 0
     assert sum(sizes) == count
+    if share in (0.001, 0.999):  # nearly all on one side, as asked
+        assert sorted(sizes) == [1, count - 1]
+        assert (sizes[1] == 1) == (share < 0.5 or count == 2)
 
 
 def test_equal_documents_stay_on_one_side(tmp_path):

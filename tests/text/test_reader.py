@@ -30,7 +30,7 @@ def put(tmp_path, name, content: bytes):
     [
         ("a.jsonl", '{"text": "é \\u2028 ,\\t", "label": "x"}\r\n\n{"text": "b", "label": "y"}'),
         ("a.csv", 'text,label\r\n"é \u2028 ,\t",x\r\n\r\nb,y\r\n'),
-        ("a.tsv", 'text\tlabel\n"é" \u2028\tx\n\nb\ty\n'),
+        ("a.tsv", 'text\tlabel\r\n"é" \u2028\tx\r\n\r\nb\ty\r\n'),
     ],
 )
 def test_three_formats_give_the_same_rows_with_their_lines(tmp_path, name, content, packed):
