@@ -97,6 +97,9 @@ def test_scaling_by_eight_is_bit_identical_and_by_ten_predicts_the_same():
     plain = predictions_of(train, test)
     assert np.array_equal(plain, predictions_of(train, test))
     eight = [Rows(rows.features * np.float32(8), rows.labels) for rows in (train, test)]
+    assert np.array_equal(
+        plain, predictions_of(*(Rows(rows.features * np.float32(2**-20), rows.labels) for rows in (train, test)))
+    )
     ten = [Rows(rows.features * np.float32(10), rows.labels) for rows in (train, test)]
     assert np.array_equal(plain, predictions_of(*eight))
     assert np.array_equal(plain.argmax(1), predictions_of(*ten).argmax(1))

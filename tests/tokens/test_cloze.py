@@ -71,6 +71,7 @@ def test_texts_are_cut_to_fit_and_template_and_masks_never(first: int, second: i
 
 def test_a_text_that_stands_twice_is_cut_twice():
     assert share_room({"text_a": 10, "text_b": 3}, {"text_a": 2, "text_b": 1}, 11) == {"text_a": 4, "text_b": 3}
+    assert share_room({"text_a": 3, "text_b": 20}, {"text_a": 2, "text_b": 1}, 15) == {"text_a": 3, "text_b": 9}
     assert share_room({"text_a": 10, "text_b": 3}, {"text_a": 1, "text_b": 1}, 13) == {"text_a": 10, "text_b": 3}
 
 
