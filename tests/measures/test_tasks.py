@@ -71,4 +71,5 @@ def test_a_probe_of_a_task_uses_a_fixed_choice_of_training_rows():
     first = probe_task(model, TOKENIZER, task, 16, rows=20)
     assert first == probe_task(model, TOKENIZER, task, 16, rows=20)
     assert set(first) == {"validation", "test"}
+    assert probe_task(model, TOKENIZER, task, 16, rows=20, splits=["test"]) == {"test": first["test"]}
     assert first["test"] > 0.8  # the words alone decide, and even random features tell them apart

@@ -7,7 +7,7 @@ and few-shot fine-tuning.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,15 +37,21 @@ class Rows:
 
 
 def probe_task(
-    model: Model, tokenizer: Tokenizer, task: Task, max_length: int, pooling: str = "mean", rows: int = ROWS
+    model: Model,
+    tokenizer: Tokenizer,
+    task: Task,
+    max_length: int,
+    pooling: str = "mean",
+    rows: int = ROWS,
+    splits: Sequence[str] = ("validation", "test"),
 ) -> dict[str, float]:
-    """Return the task's metric of a linear probe of ``model`` on ``validation`` and ``test``.
+    """Return ``{split: metric}`` of a linear probe of ``model`` on a task.
 
     At most ``rows`` training rows are used, chosen by content hash, the same for every model and seed.
     """
     train = task.splits["train"]
     chosen = choose_rows(train, rows, ()) if len(train) > rows else train
-    parts = {"train": chosen, "validation": task.splits["validation"], "test": task.splits["test"]}
+    parts = {"train": chosen} | {split: task.splits[split] for split in splits}
     batches = {name: task_batches(part, tokenizer, max_length, BATCH, task.labels) for name, part in parts.items()}
     extracted = {name: extract(model, part, pooling) for name, part in batches.items()}
     return probe(extracted.pop("train"), extracted, task.metric, task.kind == "regression")
