@@ -18,19 +18,28 @@ class TokenizerSettings:
     vocabulary: int = setting(8192, "entries of the vocabulary, special tokens included", low=64, multiple_of=64)
     lowercase: bool = setting(True, "fold case and strip accents")
     min_frequency: int = setting(2, "a merge seen less often is not learnt", low=1)
-    megabytes: float = setting(64.0, "megabytes of text the training reads; documents beyond it, by content hash, are left out", above=0)
+    megabytes: float = setting(
+        64.0, "megabytes of text the training reads; documents beyond it, by content hash, are left out", above=0
+    )
 
 
 @dataclass
 class PromptSettings:
     """How a task is put to the pretrained model without training it."""
 
-    _target_: str = setting(MISSING, "class that scores labels: (settings, model, tokenizer) -> scorer")
-    templates: list[str] = setting([], "wordings of the question, with {text_a}, {text_b} and, in a cloze, one or more [MASK]; "
-                                       "for the pair head, statements with {word} and perhaps {text_b}")
+    _target_: str = setting(MISSING, "class that scores labels: (settings, model, tokenizer, labels, pair, max_length) -> scorer")
+    templates: list[str] = setting(
+        [],
+        "wordings of the question, with {text_a}, {text_b} and, in a cloze, one or more [MASK]; "
+        "for the pair head, statements with {word} and perhaps {text_b}",
+    )
     template: int = setting(0, "which of the templates this run uses, counted from 0", low=0)
     words: dict[str, list[str]] = setting({}, "label -> words that stand for it in the place of [MASK] or {word}")
-    calibration: str = setting("contextual", "contextual: divide by the answer to the content-free text N/A; none",
-                               choices=("contextual", "none"))
-    pair: str = setting("swap", "objective the pair head was trained with; swap contrasts both orders of text and statement",
-                        choices=("swap", "random"))
+    calibration: str = setting(
+        "contextual", "contextual: divide by the answer to the content-free text N/A; none", choices=("contextual", "none")
+    )
+    pair: str = setting(
+        "swap",
+        "objective the pair head was trained with; swap contrasts both orders of text and statement",
+        choices=("swap", "random"),
+    )
