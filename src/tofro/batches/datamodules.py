@@ -8,7 +8,7 @@ it holds in ``order.py``; nothing here remembers where training stands.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -137,7 +137,7 @@ class PretrainingData(_Data):
 class TaskData(_Data):
     """Batches of a task: ``splits`` holds train, validation and test, ``labels`` the class names (empty for regression)."""
 
-    def __init__(self, splits: dict[str, Sequence[Labelled]], labels: tuple[str, ...], tokenizer: Tokenizer, max_length: int,
+    def __init__(self, splits: Mapping[str, Sequence[Labelled]], labels: tuple[str, ...], tokenizer: Tokenizer, max_length: int,
                  loading: Loading) -> None:
         """Tokenise each split once. Raises ValueError where there are fewer training rows than a batch needs."""
         super().__init__(loading)

@@ -82,8 +82,14 @@ class TransferModule(pl.LightningModule):
         """Return the last states (T, D) of encoder ``name``, with dropout f(seed, encoder, step, micro-batch, rank)."""
         if self.training:
             self._seed_dropout(name)
-        states: Tensor = self.models[name].encoder(batch)
+        states: Tensor = self.model(name).encoder(batch)
         return states
+
+    def model(self, name: str) -> Model:
+        """Return ``pre`` or ``ft``."""
+        model = self.models[name]
+        assert isinstance(model, Model)
+        return model
 
     def _seed_dropout(self, name: str) -> None:
         # The two encoders must not share masks, and a resumed run must draw the same ones: the generator is set, never read.

@@ -37,12 +37,12 @@ class FineTuning(TransferModule):
     def task_term(self, states: Tensor, batch: Batch) -> Tensor:
         """Return L_task from the states (T, D) of ``ft``."""
         assert batch.labels is not None
-        return self.task_loss(self.models["ft"].task_logits(states, batch), batch.labels, self.global_count(batch, "samples"))
+        return self.task_loss(self.model("ft").task_logits(states, batch), batch.labels, self.global_count(batch, "samples"))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Accumulate loss and metric of ``ft``."""
         assert batch.labels is not None
-        logits = self.models["ft"].task_logits(self.states("ft", batch), batch)
+        logits = self.model("ft").task_logits(self.states("ft", batch), batch)
         self.mean_loss.update(self.task_loss(logits, batch.labels, batch.size), batch.size)
         self.metric.update(logits.float() if self.regression else logits.argmax(-1), batch.labels)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 from torchmetrics import MeanMetric
 
 from tofro.batches.settings import ObjectiveSettings
@@ -23,7 +24,7 @@ class Pretraining(TransferModule):
         self.weights = {"mlm_loss": objective.mlm_weight, "pair_loss": objective.pair_weight if objective.pair != "none" else 0.0}
         if not any(self.weights.values()):
             raise ValueError("objective: mlm_weight and pair_weight are both 0, so there is nothing to learn; set one above 0")
-        self.means = nn.ModuleDict({name: MeanMetric() for name, weight in self.weights.items() if weight})
+        self.mlm_mean, self.pair_mean = MeanMetric(), MeanMetric()
         self.pair_accuracy = MeanMetric()
 
     def terms(self, batch: Batch) -> dict[str, Term]:
@@ -39,11 +40,11 @@ class Pretraining(TransferModule):
     def _mlm(self, states: Tensor, batch: Batch, count: Tensor | int) -> Tensor:
         assert batch.masked is not None
         assert batch.mask_targets is not None
-        return mlm_loss(self.models["pre"].mlm_logits(states, batch.masked), batch.mask_targets, count)
+        return mlm_loss(self.model("pre").mlm_logits(states, batch.masked), batch.mask_targets, count)
 
     def _pair(self, states: Tensor, batch: Batch, count: Tensor | int) -> tuple[Tensor, Tensor]:
         assert batch.pair_labels is not None
-        logits = self.models["pre"].pair_logits(states, batch)
+        logits = self.model("pre").pair_logits(states, batch)
         return pair_loss(logits, batch.pair_labels, count), (logits.argmax(-1) == batch.pair_labels).float()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -51,20 +52,22 @@ class Pretraining(TransferModule):
         states = self.states("pre", batch)
         if self.weights["mlm_loss"] and batch.masked is not None:
             count = batch.masked.numel()
-            self.means["mlm_loss"].update(self._mlm(states, batch, max(count, 1)), count)
+            self.mlm_mean.update(self._mlm(states, batch, max(count, 1)), count)
         if self.weights["pair_loss"]:
             loss, hits = self._pair(states, batch, batch.size)
-            self.means["pair_loss"].update(loss, batch.size)
+            self.pair_mean.update(loss, batch.size)
             self.pair_accuracy.update(hits)
 
     def on_validation_epoch_end(self) -> None:
         """Log the means over the held-out split and the weighted total that chooses the best weights."""
-        values = {name: mean.compute() for name, mean in self.means.items()}
-        row = {f"validation/{name}_pre": value for name, value in values.items()}
-        row["validation/loss_pre"] = sum(self.weights[name] * value for name, value in values.items())
+        row, total = {}, torch.zeros((), device=self.device)
+        for name, mean in (("mlm_loss", self.mlm_mean), ("pair_loss", self.pair_mean)):
+            if self.weights[name]:
+                row[f"validation/{name}_pre"] = value = mean.compute()
+                total = total + self.weights[name] * value
+                mean.reset()
+        row[self.monitor] = total
         if self.weights["pair_loss"]:
             row["validation/pair_accuracy_pre"] = self.pair_accuracy.compute()
             self.pair_accuracy.reset()
-        for mean in self.means.values():
-            mean.reset()
         self.log_dict(row)

@@ -41,7 +41,7 @@ class OptimizerSettings:
 class ScheduleSettings:
     """Learning rate as a share of its peak, as a function of progress in [0, 1]."""
 
-    _target_: str = setting(MISSING, "function of (progress, settings) -> factor")
+    _target_: str = setting(MISSING, "function of (progress, warmup, decay) -> factor")
     warmup: float = setting(0.06, "share of the budget over which the rate rises linearly from 0", low=0, high=1)
     decay: float = setting(0.2, "share of the budget over which warm-up-stable-decay falls", above=0, high=1)
 

@@ -45,7 +45,10 @@ class TwoWay(FineTuning):
                 f"alignment.projector: pre has width {pre.settings.width} and ft {width}; choose a projector, linear or mlp"
             )
         self.projectors = nn.ModuleDict(
-            {name: projector(settings.projector, model.settings.width, width, training.seed) for name, model in self.models.items()}
+            {
+                name: projector(settings.projector, model.settings.width, width, training.seed)
+                for name, model in {"ft": ft, "pre": pre}.items()
+            }
         )
         freeze_heads(pre, keep=())
         if settings.direction == "to_ft" or settings.weight == 0:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def mlm_loss(logits: Tensor, targets: Tensor, count: int) -> Tensor:
+def mlm_loss(logits: Tensor, targets: Tensor, count: int | Tensor) -> Tensor:
     """Return Σ −log p(x_i | x_\\i) over this micro-batch's masked tokens, divided by ``count`` (Devlin et al. 2019, section 3.1).
 
     ``logits`` (M, V), ``targets`` (M,) the original ids, ``count`` the number of masked tokens of the global batch. In nats.
@@ -18,7 +18,7 @@ def mlm_loss(logits: Tensor, targets: Tensor, count: int) -> Tensor:
     return summed_cross_entropy(logits, targets) / count
 
 
-def pair_loss(logits: Tensor, labels: Tensor, count: int) -> Tensor:
+def pair_loss(logits: Tensor, labels: Tensor, count: int | Tensor) -> Tensor:
     """Return the summed cross-entropy of the pair labels, divided by ``count``, the number of pairs of the global batch.
 
     ``logits`` (B, 2), ``labels`` (B,) of 0 and 1.

@@ -11,12 +11,12 @@ from torch import Tensor
 from tofro.objectives.language import summed_cross_entropy
 
 
-def classification_loss(logits: Tensor, labels: Tensor, count: int) -> Tensor:
+def classification_loss(logits: Tensor, labels: Tensor, count: int | Tensor) -> Tensor:
     """Return the summed cross-entropy of ``logits`` (B, C) and class numbers ``labels`` (B,), divided by ``count``. In nats."""
     return summed_cross_entropy(logits, labels) / count
 
 
-def regression_loss(scores: Tensor, labels: Tensor, count: int) -> Tensor:
+def regression_loss(scores: Tensor, labels: Tensor, count: int | Tensor) -> Tensor:
     """Return the summed squared error of ``scores`` (B,) and ``labels`` (B,), divided by ``count``."""
     assert scores.shape == labels.shape, f"scores {tuple(scores.shape)} against labels {tuple(labels.shape)}"
     wide = scores if scores.element_size() >= 4 else scores.float()

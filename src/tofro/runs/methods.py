@@ -28,6 +28,7 @@ from tofro.modules.settings import MethodSettings
 from tofro.modules.two_way import TwoWay
 from tofro.runs.context import Context
 from tofro.runs.fit import FitPlace, FitReport, fit, set_threads
+from tofro.runs.loggers import close
 from tofro.runs.measuring import chance, measure, probe, start_measures, task_score
 
 
@@ -164,14 +165,16 @@ def _task_data(context: Context) -> TaskData:
 
 
 def _fit(context: Context, module: TransferModule, data: Any) -> FitReport:
-    logger = build(context.config.logger, context.config, context.folder) if context.config.logger._target_ else None
-    place = FitPlace(
-        folder=context.folder,
-        trainer=context.settings("trainer"),
-        loggers=() if logger is None else (logger,),
-        label=context.folder.name,
-    )
-    return fit(module, data, context.settings("budget"), place)
+    loggers = (build(context.config.logger, context.config, context.folder),) if context.config.logger._target_ else ()
+    place = FitPlace(context.folder, context.settings("trainer"), loggers, label=context.folder.name)
+    failed = True
+    try:
+        report = fit(module, data, context.settings("budget"), place)
+        failed = False
+    finally:
+        for logger in loggers:
+            close(logger, failed)
+    return report
 
 
 def _save(context: Context, **models: Model) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from tofro.config.identity import Identity, identity
+from tofro.config.identity import Identity, data_name, identity
 from tofro.runs.folder import Result, check_identity, environment, locked, machine, read_result, versions, write_json
 from tofro.text.fingerprint import fingerprint_path
 from tofro.text.pydoc import fingerprint_pydoc
@@ -82,8 +82,8 @@ def _carry_out(config: DictConfig, overrides: list[str], who: Identity, folder: 
         "stage": config.stage,
         "method": config.method.name,
         "variant": outcome.variant,
-        "task": config.task.name if "task" in config.method.reads else None,
-        "corpus": config.corpus.name if "corpus" in config.method.reads else None,
+        "task": data_name(config.task) if "task" in config.method.reads else None,
+        "corpus": data_name(config.corpus) if "corpus" in config.method.reads else None,
         "seed": config.seed,
         "score": outcome.score,
         "metrics": outcome.metrics,

@@ -63,7 +63,8 @@ class Tokenizer:
         self.lowercase = lowercase
         self.size = max(backend.get_vocab(with_added_tokens=True).values()) + 1
         self.vocabulary = -(-self.size // 64) * 64
-        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (backend.token_to_id(token) for token in SPECIALS)
+        ids = [backend.token_to_id(token) for token in SPECIALS]
+        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (int(i) for i in ids if i is not None)
         self.special_ids = np.array([self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id])
 
     @cached_property
