@@ -37,10 +37,10 @@ def shared() -> Path:
     return folder
 
 
-NOUNS = "river mountain engine garden letter window station market bridge doctor teacher forest island harbour machine".split()
-GOOD = "bright gentle warm lovely clever".split()
-BAD = "cold bitter broken gloomy harsh".split()
-VERBS = "finds leaves watches follows repairs paints crosses remembers".split()
+NOUNS = ["river", "mountain", "engine", "garden", "letter", "window", "station", "market", "bridge", "doctor", "teacher", "forest", "island", "harbour", "machine"]
+GOOD = ["bright", "gentle", "warm", "lovely", "clever"]
+BAD = ["cold", "bitter", "broken", "gloomy", "harsh"]
+VERBS = ["finds", "leaves", "watches", "follows", "repairs", "paints", "crosses", "remembers"]
 
 
 def sentence(draw: random.Random, words: list[str]) -> str:

@@ -107,8 +107,9 @@ class _ConfigHelp(argparse.Action):
 
 
 def _run_parser() -> argparse.ArgumentParser:
-    parser = _parser("run", "One run: make it, resume it, or show its result where it is finished. With -m, a Hydra multirun.",
-                     with_help=False)
+    parser = _parser(
+        "run", "One run: make it, resume it, or show its result where it is finished. With -m, a Hydra multirun.", with_help=False
+    )
     parser.add_argument("-h", "--help", action=_ConfigHelp)
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="group=option or key=value, in Hydra's grammar")
     parser.add_argument("-m", "--multirun", action="store_true", help="run every combination: seed=0,1,2 method=full,two_way")
@@ -118,8 +119,13 @@ def _run_parser() -> argparse.ArgumentParser:
 
 
 def _add_trust(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--trust", action="append", default=[], metavar="PREFIX",
-                        help="a module of yours that a _target_ may name, such as my_package.losses")
+    parser.add_argument(
+        "--trust",
+        action="append",
+        default=[],
+        metavar="PREFIX",
+        help="a module of yours that a _target_ may name, such as my_package.losses",
+    )
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -13,8 +13,21 @@ from tofro.tokens.tokenizer import Tokenizer
 from tofro.tokens.training import train_tokenizer
 
 WORDS = [
-    "river", "stone", "garden", "letter", "window", "station", "market", "bridge", "doctor", "teacher", "island", "harbour",
-    "machine", "forest", "engine",
+    "river",
+    "stone",
+    "garden",
+    "letter",
+    "window",
+    "station",
+    "market",
+    "bridge",
+    "doctor",
+    "teacher",
+    "island",
+    "harbour",
+    "machine",
+    "forest",
+    "engine",
 ]
 
 

@@ -49,7 +49,8 @@ def test_global_batches_are_the_same_for_any_ranks_workers_and_cuts(store: Token
     assert len(expected) == 16 * steps
     for ranks, workers, accumulate in ((1, 2, 1), (2, 0, 1), (2, 2, 2), (4, 0, 1), (4, 2, 2), (1, 0, 4)):
         modules = [
-            data(store, tokenizer, rank=rank, world_size=ranks, workers=workers, accumulate=accumulate) for rank in range(ranks)]
+            data(store, tokenizer, rank=rank, world_size=ranks, workers=workers, accumulate=accumulate) for rank in range(ranks)
+        ]
         shares = [first(module, steps * accumulate) for module in modules]
         found = []
         for step in range(steps):

@@ -105,7 +105,8 @@ def test_a_sample_has_one_mask_whatever_its_batch(store: TokenStore, tokenizer: 
 def test_evaluation_masks_ignore_the_training_rule(store: TokenStore, tokenizer: Tokenizer) -> None:
     usual = evaluation_batches(store, tokenizer, ObjectiveSettings(length=64), 16, 64)
     other = evaluation_batches(
-        store, tokenizer, ObjectiveSettings(length=64, mask_rate=0.4, mask_unit="token", corruption="mask_only"), 16, 64)
+        store, tokenizer, ObjectiveSettings(length=64, mask_rate=0.4, mask_unit="token", corruption="mask_only"), 16, 64
+    )
     for mine, theirs in zip(usual, other, strict=True):
         assert mine.tokens.equal(theirs.tokens)
         assert mine.masked is not None

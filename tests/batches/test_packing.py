@@ -22,8 +22,9 @@ class Row:
 
 
 @settings(max_examples=60, deadline=None)
-@given(rows=st.lists(st.tuples(*[st.integers(0, 50), st.integers(0, 9)] * 2), min_size=1, max_size=6),
-       parts=st.sampled_from([1, 2]))
+@given(
+    rows=st.lists(st.tuples(*[st.integers(0, 50), st.integers(0, 9)] * 2), min_size=1, max_size=6), parts=st.sampled_from([1, 2])
+)
 def test_packing_agrees_with_a_loop(tokenizer: Tokenizer, rows: list[tuple[int, int, int, int]], parts: int) -> None:
     ids, starts = np.arange(100, 160, dtype=np.uint16), np.arange(60) % 3 == 0
     table = np.array(rows)
@@ -65,13 +66,19 @@ def test_counts_are_those_of_the_whole_share(tokenizer: Tokenizer) -> None:
     batches = task_batches(rows, tokenizer, 32, 1, ())
     shared = share_counts(batches)
     assert len({batch.counts["tokens"] for batch in batches}) == 3
-    assert all(batch.counts == {"samples": 3, "tokens": sum(b.tokens.numel() for b in batches), "masked": 0, "pairs": 0}
-               for batch in shared)
+    assert all(
+        batch.counts == {"samples": 3, "tokens": sum(b.tokens.numel() for b in batches), "masked": 0, "pairs": 0}
+        for batch in shared
+    )
 
 
 def test_texts_are_cut_longest_first_and_counted(tokenizer: Tokenizer) -> None:
-    rows = [Row("river " * 40, "stone", "x"), Row("river", "stone " * 40, "y"), Row("river " * 40, "stone " * 40, "x"),
-            Row("river", "stone", "y")]
+    rows = [
+        Row("river " * 40, "stone", "x"),
+        Row("river", "stone " * 40, "y"),
+        Row("river " * 40, "stone " * 40, "x"),
+        Row("river", "stone", "y"),
+    ]
     builder = LabelledBuilder(rows, tokenizer, 16, ("x", "y"))
     batch = builder.build(np.arange(4))
     assert builder.cut == 3

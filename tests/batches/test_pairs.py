@@ -49,7 +49,8 @@ def test_segments_are_there_apart_and_fit(store: TokenStore, pair: str, unit: st
         assert (spans.second_length > 0).all()
         assert (spans.first_length + spans.second_length <= length - 3).all()
         apart = (spans.first_start + spans.first_length <= spans.second_start) | (
-            spans.second_start + spans.second_length <= spans.first_start)
+            spans.second_start + spans.second_length <= spans.first_start
+        )
         same = documents(store, spans.first_start) == documents(store, spans.second_start)
         assert apart.all()
         for start, size in ((spans.first_start, spans.first_length), (spans.second_start, spans.second_length)):

@@ -84,8 +84,11 @@ def test_yaml_holds_no_default(conf: Path) -> None:
         for path in sorted((conf / group).glob("*.yaml")):
             content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
             content = content.get(group, content) if group == "method" else content
-            repeated += [f"{group}/{path.name}: {key}" for key, value in content.items()
-                         if key in known and known[key].default == value and key != "_target_"]
+            repeated += [
+                f"{group}/{path.name}: {key}"
+                for key, value in content.items()
+                if key in known and known[key].default == value and key != "_target_"
+            ]
     assert repeated == []
 
 

@@ -96,9 +96,22 @@ def test_every_other_root_key_is_neutral_or_enters() -> None:
 
 @pytest.mark.parametrize(
     "override",
-    ["seed=1", "alignment.weight=0.2", "alignment=supcon", "alignment/schedule=ramp", "tuning=head", "optimizer.lr=1e-3",
-     "schedule=cosine", "budget.epochs=4", "budget.precision=bf16", "encoder=tiny", "tokenizer.vocabulary=1024",
-     "task.train_rows=100", "method.dropout=0", "method=full"],
+    [
+        "seed=1",
+        "alignment.weight=0.2",
+        "alignment=supcon",
+        "alignment/schedule=ramp",
+        "tuning=head",
+        "optimizer.lr=1e-3",
+        "schedule=cosine",
+        "budget.epochs=4",
+        "budget.precision=bf16",
+        "encoder=tiny",
+        "tokenizer.vocabulary=1024",
+        "task.train_rows=100",
+        "method.dropout=0",
+        "method=full",
+    ],
 )
 def test_a_key_that_bears_on_the_result_enters(override: str) -> None:
     assert identify("method=two_way", override).id != identify("method=two_way").id

@@ -35,7 +35,15 @@ SETTINGS = EncoderSettings(layers=2, width=32, heads=2, intermediate=64, max_pos
 def task() -> Task:
     draw = random.Random(3)
     rows = [Example(sentence(draw, GOOD if number % 2 else BAD), None, "good" if number % 2 else "bad") for number in range(160)]
-    return Task("mood", "classification", False, ("bad", "good"), "accuracy", {"train": rows[:96], "validation": rows[96:128], "test": rows[128:]}, "0" * 64)
+    return Task(
+        "mood",
+        "classification",
+        False,
+        ("bad", "good"),
+        "accuracy",
+        {"train": rows[:96], "validation": rows[96:128], "test": rows[128:]},
+        "0" * 64,
+    )
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +72,12 @@ class Bench:
 
     def training(self, budget: BudgetSettings) -> Training:
         return Training(
-            OptimizerSettings(lr=1e-3), lambda progress: linear(progress, 0.1), Clock(budget, 6), 11, budget.clip, budget.accumulate
+            OptimizerSettings(lr=1e-3),
+            lambda progress: linear(progress, 0.1),
+            Clock(budget, 6),
+            11,
+            budget.clip,
+            budget.accumulate,
         )
 
     def full(self, budget: BudgetSettings, ft: Model | None = None) -> FineTuning:
@@ -75,7 +88,9 @@ class Bench:
         pre = copy.deepcopy(self.start)
         return TwoWay(pre, self.ft(), self.task, infonce, constant, alignment, self.training(budget))
 
-    def fit(self, module: FineTuning, budget: BudgetSettings, name: str, checkpoint_every: int = 500, callbacks: tuple = ()) -> FitReport:
+    def fit(
+        self, module: FineTuning, budget: BudgetSettings, name: str, checkpoint_every: int = 500, callbacks: tuple = ()
+    ) -> FitReport:
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
         trainer = TrainerSettings(accelerator="cpu", progress=False, log_every=4, checkpoint_every=checkpoint_every)

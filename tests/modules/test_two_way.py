@@ -64,8 +64,12 @@ def test_different_widths_need_a_projector(bench: Bench) -> None:
     from tofro.objectives.schedules import constant
     from tofro.objectives.settings import AlignmentSettings
 
-    wide = build_model(EncoderSettings(layers=1, width=64, heads=2, intermediate=64, max_positions=64), bench.tokenizer.vocabulary)
+    wide = build_model(
+        EncoderSettings(layers=1, width=64, heads=2, intermediate=64, max_positions=64), bench.tokenizer.vocabulary
+    )
     with pytest.raises(ValueError, match=r"alignment\.projector"):
         TwoWay(wide, bench.ft(), bench.task, infonce, constant, AlignmentSettings(), bench.training(BUDGET))
-    module = TwoWay(wide, bench.ft(), bench.task, infonce, constant, AlignmentSettings(projector="linear"), bench.training(BUDGET))
+    module = TwoWay(
+        wide, bench.ft(), bench.task, infonce, constant, AlignmentSettings(projector="linear"), bench.training(BUDGET)
+    )
     bench.fit(module, BUDGET, "projected")

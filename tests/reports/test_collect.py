@@ -43,12 +43,15 @@ def test_unfinished_planned_and_unplanned_runs_are_named(study: Path, make_run: 
     assert "full-sst2-s0-00000000" in collection.notes[0]
 
 
-@pytest.mark.parametrize(("text", "words"), [
-    ('{"id": "0a", "method"', "truncated"),
-    ("[]", "object"),
-    ('{"id": "0a", "method": "full", "metrics": {}}', "seed"),
-    ('{"id": "0a", "method": "full", "seed": 0, "metrics": {"test/accuracy_ft": "high"}}', "no number"),
-])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"id": "0a", "method"', "truncated"),
+        ("[]", "object"),
+        ('{"id": "0a", "method": "full", "metrics": {}}', "seed"),
+        ('{"id": "0a", "method": "full", "seed": 0, "metrics": {"test/accuracy_ft": "high"}}', "no number"),
+    ],
+)
 def test_a_malformed_result_is_named(make_run: Callable[..., Path], text: str, words: str) -> None:
     folder = make_run("full", 0)
     (folder / "result.json").write_text(text)

@@ -83,12 +83,30 @@ def test_the_same_runs_make_the_same_bytes(page: str, study: Path) -> None:
 def test_script_tags_in_names_are_text(make_run: Callable[..., Path], tmp_path: Path) -> None:
     evil = "<script>alert('$x$')</script>\"><img src=x onerror=alert(1)>"
     for seed in (0, 1):
-        make_run("full", seed, variant=evil, command=evil, notes=[evil], versions={evil: evil}, task="t",
-                 metrics={"test/accuracy_ft": 0.5, "validation/accuracy_ft": 0.5})
-    make_run("two_way", 0, variant=evil, task="t", metrics={
-        "test/accuracy_ft": 0.5, "test/probe_<script>_start": 0.4, "test/probe_<script>_pre": 0.5})
-    plan = {"title": evil, "claim": evil, "command": evil, "expect": {evil: evil},
-            "runs": [path.name for path in (tmp_path / "runs").iterdir()]}
+        make_run(
+            "full",
+            seed,
+            variant=evil,
+            command=evil,
+            notes=[evil],
+            versions={evil: evil},
+            task="t",
+            metrics={"test/accuracy_ft": 0.5, "validation/accuracy_ft": 0.5},
+        )
+    make_run(
+        "two_way",
+        0,
+        variant=evil,
+        task="t",
+        metrics={"test/accuracy_ft": 0.5, "test/probe_<script>_start": 0.4, "test/probe_<script>_pre": 0.5},
+    )
+    plan = {
+        "title": evil,
+        "claim": evil,
+        "command": evil,
+        "expect": {evil: evil},
+        "runs": [path.name for path in (tmp_path / "runs").iterdir()],
+    }
     (tmp_path / "runs" / "study.json").write_text(json.dumps(plan))
     report([tmp_path / "runs"], html=tmp_path / "page.html", console=QUIET)
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
@@ -101,10 +119,20 @@ def test_script_tags_in_names_are_text(make_run: Callable[..., Path], tmp_path: 
 
 def test_every_output_is_written_and_the_terminal_shows_the_verdict(study: Path, tmp_path: Path) -> None:
     screen = io.StringIO()
-    made = report([study], latex=tmp_path / "t.tex", csv=tmp_path / "csv", markdown=tmp_path / "t.md",
-                  console=Console(file=screen, width=100))
+    made = report(
+        [study],
+        latex=tmp_path / "t.tex",
+        csv=tmp_path / "csv",
+        markdown=tmp_path / "t.md",
+        console=Console(file=screen, width=100),
+    )
     assert {path.name for path in (tmp_path / "csv").iterdir()} == {
-        "pretraining.csv", "methods-pydoc-kind.csv", "differences-pydoc-kind.csv", "flow-back-pydoc-kind.csv", "runs.csv"}
+        "pretraining.csv",
+        "methods-pydoc-kind.csv",
+        "differences-pydoc-kind.csv",
+        "flow-back-pydoc-kind.csv",
+        "runs.csv",
+    }
     assert (tmp_path / "t.tex").read_text().count(r"\begin{tabular}") == 4
     assert (tmp_path / "t.md").read_text() == made.markdown
     shown = screen.getvalue()
@@ -132,9 +160,11 @@ def test_unfinished_runs_are_on_page_and_terminal(study: Path) -> None:
 
 
 def test_the_terminal_report_imports_neither_torch_nor_matplotlib(study: Path) -> None:
-    code = ("import sys; from pathlib import Path; from rich.console import Console; from tofro.reports.report import report;"
-            f"report([Path({str(study)!r})], console=Console(quiet=True));"
-            "sys.exit(' '.join({'torch', 'matplotlib', 'lightning', 'scipy.stats'} & set(sys.modules)))")
+    code = (
+        "import sys; from pathlib import Path; from rich.console import Console; from tofro.reports.report import report;"
+        f"report([Path({str(study)!r})], console=Console(quiet=True));"
+        "sys.exit(' '.join({'torch', 'matplotlib', 'lightning', 'scipy.stats'} & set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr.strip() == ""
 
 

@@ -31,14 +31,18 @@ def text(table: Table | None) -> dict[str, list[str]]:
 def arms(make_run: Make, tmp_path: Path) -> list[Arm]:
     """Two seeded arms, written in different orders of their seeds, and three templates."""
     for seed, score in ((2, 0.83), (0, 0.80), (1, 0.84)):
-        make_run("full", seed, metrics={"test/accuracy_ft": score, "validation/accuracy_ft": score + 0.01,
-                                        "test/accuracy_majority": 0.5},
-                 cost={"seconds": 10.0 + seed, "flops": 2e9, "tokens": 1000, "peak_memory_mb": 300})
+        make_run(
+            "full",
+            seed,
+            metrics={"test/accuracy_ft": score, "validation/accuracy_ft": score + 0.01, "test/accuracy_majority": 0.5},
+            cost={"seconds": 10.0 + seed, "flops": 2e9, "tokens": 1000, "peak_memory_mb": 300},
+        )
     for seed, score in ((0, 0.82), (1, 0.83), (2, 0.85)):
         make_run("two_way", seed, metrics={"test/accuracy_ft": score}, cost={"flops": 4e9})
     for template, score in enumerate((0.5, 0.6, 0.7)):
-        make_run("prompt", 0, variant=f"cloze, template {template}", score="test/accuracy_pre",
-                 metrics={"test/accuracy_pre": score})
+        make_run(
+            "prompt", 0, variant=f"cloze, template {template}", score="test/accuracy_pre", metrics={"test/accuracy_pre": score}
+        )
     return arms_of(collect([tmp_path / "runs"]).runs, "pydoc_kind")
 
 
@@ -97,8 +101,9 @@ def test_pairs_respect_the_starting_point(make_run: Make, tmp_path: Path) -> Non
     for start, base in (("aa", 0.7), ("bb", 0.8)):
         for seed in (0, 1):
             for method, gain in (("full", 0.0), ("two_way", 0.01)):
-                make_run(method, seed, metrics={"test/accuracy_ft": base + gain}, lineage={"init_from": start},
-                         id=f"{start}000000")
+                make_run(
+                    method, seed, metrics={"test/accuracy_ft": base + gain}, lineage={"init_from": start}, id=f"{start}000000"
+                )
     full, two_way = arms_of(collect([tmp_path / "runs"]).runs, "pydoc_kind")
     assert [round(value, 6) for _, value in differences(two_way, full)] == [0.01] * 4
 
@@ -115,7 +120,12 @@ def test_flow_back_before_after_and_untouched(study: Path) -> None:
     assert row[2] == "71.2"
     assert row[4] == f"{100 * mean:+.1f}"
     assert [row[1] for row in rows if row[0] == "two_way"] == [
-        "held-out MLM loss", "pair accuracy", "probe pydoc_kind (trained)", "probe pydoc_match", "probe pydoc_package"]
+        "held-out MLM loss",
+        "pair accuracy",
+        "probe pydoc_kind (trained)",
+        "probe pydoc_match",
+        "probe pydoc_package",
+    ]
 
 
 def test_pretraining_beside_unigram_and_leak(study: Path) -> None:
@@ -157,14 +167,25 @@ def test_names_are_escaped_in_every_form() -> None:
     assert "[red]" in console.export_text()
 
 
-@pytest.mark.parametrize(("shown", "expected"), [
-    (formats.points(0.8123), "81.2"), (formats.points(-0.004, True), "−0.4"), (formats.points(0.0, True), "0.0"),
-    (formats.nats(6.01249), "6.012"), (formats.count(1_240_000), "1.24 M"),
-    (formats.count(999_600), "1 M"), (formats.count(410_000), "410 k"),
-    (formats.count(999), "999"),
-    (formats.count(None), MISSING), (formats.ratio(2.034), "2.03×"), (formats.seconds(9.26), "9.3"),
-    (formats.p_value(0.0004), "<0.001"), (formats.points(float("nan")), "nan"), (formats.points(-0.0001, True), "0.0"),
-])
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (formats.points(0.8123), "81.2"),
+        (formats.points(-0.004, True), "−0.4"),
+        (formats.points(0.0, True), "0.0"),
+        (formats.nats(6.01249), "6.012"),
+        (formats.count(1_240_000), "1.24 M"),
+        (formats.count(999_600), "1 M"),
+        (formats.count(410_000), "410 k"),
+        (formats.count(999), "999"),
+        (formats.count(None), MISSING),
+        (formats.ratio(2.034), "2.03×"),
+        (formats.seconds(9.26), "9.3"),
+        (formats.p_value(0.0004), "<0.001"),
+        (formats.points(float("nan")), "nan"),
+        (formats.points(-0.0001, True), "0.0"),
+    ],
+)
 def test_numbers_look_one_way(shown: str, expected: str) -> None:
     assert shown == expected
 

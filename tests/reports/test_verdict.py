@@ -17,16 +17,31 @@ GAINS = {"two_way": 0.04, "ema": 0.02, "no_task": 0.0, "shuffled_labels": -0.01}
 @pytest.fixture
 def verdict(make_run: Make, tmp_path: Path) -> Callable[..., Verdict]:
     """Judge a study of two-way and its controls; ``gains`` are the task probe's by arm, ``learnt`` nats below unigram."""
+
     def build(seeds: int, learnt: float = 2.0, mlm: float = 0.01, other: float = 0.01, **gains: float) -> Verdict:
-        make_run("pretrain", 0, task=None, corpus="pydoc",
-                 metrics={"validation/mlm_loss_pre": 4.0, "validation/unigram_nats_pre": 4 + learnt})
+        make_run(
+            "pretrain",
+            0,
+            task=None,
+            corpus="pydoc",
+            metrics={"validation/mlm_loss_pre": 4.0, "validation/unigram_nats_pre": 4 + learnt},
+        )
         for method, gain in (GAINS | gains).items():
             for seed in range(seeds):
                 wobble = 0.001 * (seed % 3)
-                make_run(method, seed, metrics={
-                    "test/accuracy_ft": 0.8, "test/probe_pydoc_kind_start": 0.7, "test/probe_pydoc_kind_pre": 0.7 + gain + wobble,
-                    "test/probe_pydoc_match_start": 0.5, "test/probe_pydoc_match_pre": 0.5 + other + wobble,
-                    "validation/mlm_loss_start": 4.0, "validation/mlm_loss_pre": 4.0 * (1 + mlm) + wobble})
+                make_run(
+                    method,
+                    seed,
+                    metrics={
+                        "test/accuracy_ft": 0.8,
+                        "test/probe_pydoc_kind_start": 0.7,
+                        "test/probe_pydoc_kind_pre": 0.7 + gain + wobble,
+                        "test/probe_pydoc_match_start": 0.5,
+                        "test/probe_pydoc_match_pre": 0.5 + other + wobble,
+                        "validation/mlm_loss_start": 4.0,
+                        "validation/mlm_loss_pre": 4.0 * (1 + mlm) + wobble,
+                    },
+                )
         found = judge(collect([tmp_path / "runs"]).runs)
         assert len(found) == 1
         return found[0]
@@ -49,9 +64,15 @@ def test_all_clauses_hold(verdict: Callable[..., Verdict]) -> None:
     assert [clause.holds for clause in found.clauses] == [True] * 5
 
 
-@pytest.mark.parametrize(("change", "failed"), [
-    ({"ema": 0.05}, "EMA"), ({"mlm": 0.03}, "MLM"), ({"other": -0.02}, "other tasks"), ({"shuffled_labels": 0.04}, "shuffled"),
-])
+@pytest.mark.parametrize(
+    ("change", "failed"),
+    [
+        ({"ema": 0.05}, "EMA"),
+        ({"mlm": 0.03}, "MLM"),
+        ({"other": -0.02}, "other tasks"),
+        ({"shuffled_labels": 0.04}, "shuffled"),
+    ],
+)
 def test_the_clause_that_failed_is_named(verdict: Callable[..., Verdict], change: dict[str, float], failed: str) -> None:
     found = verdict(9, **change)
     assert found.word == "does not hold"

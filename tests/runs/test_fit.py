@@ -77,9 +77,12 @@ class Kill(pl.Callback):
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("checkpoint_every", [1, 3, 4])
 @pytest.mark.parametrize(
-    ("moment", "step"), [("step", 7), ("before evaluation", 8), ("in evaluation", 8), ("after evaluation", 8), ("in evaluation", 12)]
+    ("moment", "step"),
+    [("step", 7), ("before evaluation", 8), ("in evaluation", 8), ("after evaluation", 8), ("in evaluation", 12)],
 )
-def test_a_killed_run_resumes_bit_identically(bench: Bench, moment: str, step: int, checkpoint_every: int, accumulate: int) -> None:
+def test_a_killed_run_resumes_bit_identically(
+    bench: Bench, moment: str, step: int, checkpoint_every: int, accumulate: int
+) -> None:
     budget = BudgetSettings(steps=12, batch=16, evaluate_every=4, accumulate=accumulate)
     whole, broken = bench.two_way(budget, weight=0.5), bench.two_way(budget, weight=0.5)
     expected = bench.fit(whole, budget, "whole", checkpoint_every)

@@ -36,8 +36,9 @@ def tokenizer() -> Tokenizer:
 
 
 @pytest.mark.parametrize("block", [1, 2, 4096])
-def test_store_holds_the_tokens_of_every_sentence(tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                                  block: int) -> None:
+def test_store_holds_the_tokens_of_every_sentence(
+    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
     monkeypatch.setattr(store_module, "BLOCK", block)
     calls: list[int] = []
     store = open_store(tmp_path, Corpus(DOCUMENTS), "train", tokenizer, lambda done, total: calls.append(done))

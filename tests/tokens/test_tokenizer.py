@@ -39,8 +39,7 @@ def test_special_tokens_come_first_and_the_vocabulary_is_padded(tokenizer: Token
 
 def test_the_same_text_gives_the_same_bytes_in_another_process(tokenizer: Tokenizer) -> None:
     script = (
-        "from tests.tokens.test_tokenizer import *\n"
-        "print(train_tokenizer(TokenizerSettings(vocabulary=192), TEXTS).fingerprint)"
+        "from tests.tokens.test_tokenizer import *\nprint(train_tokenizer(TokenizerSettings(vocabulary=192), TEXTS).fingerprint)"
     )
     root = Path(__file__).parents[2]
     for _ in range(2):
@@ -92,7 +91,11 @@ def test_texts_beyond_the_limit_are_left_out_by_content() -> None:
 def test_saved_folder_opens_here_and_in_transformers(tokenizer: Tokenizer, tmp_path: Path) -> None:
     tokenizer.save(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
-        "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"}
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "vocab.txt",
+    }
     again = Tokenizer.load(tmp_path)
     assert again.fingerprint == tokenizer.fingerprint
     transformers = pytest.importorskip("transformers")

@@ -77,8 +77,13 @@ class Endless:
 
     def __iter__(self) -> Iterator[Batch]:
         """Load whole steps, in workers where there are any, and hand out their micro-batches."""
-        loader = DataLoader(self.steps, batch_size=None, sampler=From(self.start()), num_workers=self.workers,
-                            prefetch_factor=4 if self.workers else None)
+        loader = DataLoader(
+            self.steps,
+            batch_size=None,
+            sampler=From(self.start()),
+            num_workers=self.workers,
+            prefetch_factor=4 if self.workers else None,
+        )
         for batches in loader:
             yield from batches
 
@@ -112,8 +117,15 @@ class _Data(lightning.LightningDataModule):
 class PretrainingData(_Data):
     """Batches for pretraining on ``train``, and fixed evaluation batches of ``validation`` (at most ``limit`` samples)."""
 
-    def __init__(self, train: TokenStore, validation: TokenStore, tokenizer: Tokenizer, objective: ObjectiveSettings,
-                 loading: Loading, limit: int | None = None) -> None:
+    def __init__(
+        self,
+        train: TokenStore,
+        validation: TokenStore,
+        tokenizer: Tokenizer,
+        objective: ObjectiveSettings,
+        loading: Loading,
+        limit: int | None = None,
+    ) -> None:
         """Index both stores. Raises ValueError where the corpus is too small for a batch."""
         super().__init__(loading)
         self.train, self.validation = train, validation
@@ -128,7 +140,8 @@ class PretrainingData(_Data):
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return the evaluation batches, the same for every seed."""
         return self._evaluation(
-            evaluation_batches(self.validation, self.tokenizer, self.objective, self.loading.batch, self.limit))
+            evaluation_batches(self.validation, self.tokenizer, self.objective, self.loading.batch, self.limit)
+        )
 
     def _build(self, epoch: int, samples: np.ndarray) -> Batch:
         return self.builder.build(self.stream, epoch, samples)
@@ -137,8 +150,14 @@ class PretrainingData(_Data):
 class TaskData(_Data):
     """Batches of a task: ``splits`` holds train, validation and test, ``labels`` the class names (empty for regression)."""
 
-    def __init__(self, splits: Mapping[str, Sequence[Labelled]], labels: tuple[str, ...], tokenizer: Tokenizer, max_length: int,
-                 loading: Loading) -> None:
+    def __init__(
+        self,
+        splits: Mapping[str, Sequence[Labelled]],
+        labels: tuple[str, ...],
+        tokenizer: Tokenizer,
+        max_length: int,
+        loading: Loading,
+    ) -> None:
         """Tokenise each split once. Raises ValueError where there are fewer training rows than a batch needs."""
         super().__init__(loading)
         self.builders = {name: LabelledBuilder(rows, tokenizer, max_length, labels) for name, rows in splits.items()}

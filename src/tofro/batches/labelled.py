@@ -42,8 +42,9 @@ class LabelledBuilder:
     ValueError for a label that is not among them. ``cut`` counts the examples that were too long.
     """
 
-    def __init__(self, examples: Sequence[Labelled], tokenizer: Tokenizer, max_length: int,
-                 labels: tuple[str, ...] | None = None) -> None:
+    def __init__(
+        self, examples: Sequence[Labelled], tokenizer: Tokenizer, max_length: int, labels: tuple[str, ...] | None = None
+    ) -> None:
         """Tokenise the texts."""
         self.tokenizer = tokenizer
         first = [example.text_a for example in examples]
@@ -76,8 +77,9 @@ class LabelledBuilder:
         return [self.build(order[start : start + batch]) for start in range(0, len(order), batch)]
 
 
-def task_batches(examples: Sequence[Labelled], tokenizer: Tokenizer, max_length: int, batch: int,
-                 labels: tuple[str, ...] | None = None) -> list[Batch]:
+def task_batches(
+    examples: Sequence[Labelled], tokenizer: Tokenizer, max_length: int, batch: int, labels: tuple[str, ...] | None = None
+) -> list[Batch]:
     """Return packed batches of ``examples``, in order of length; see :class:`LabelledBuilder` for ``labels``."""
     return LabelledBuilder(examples, tokenizer, max_length, labels).batches(batch)
 

@@ -56,8 +56,11 @@ def untouched_pairs(store: TokenStore, objective: ObjectiveSettings, count: int)
     a, b = (offsets[begin], offsets[here]), (offsets[there], offsets[end])
     swapped = (labels == 1) & (objective.pair == "swap")
     return Spans(
-        np.where(swapped, b[0], a[0]), np.where(swapped, b[1] - b[0], a[1] - a[0]),
-        np.where(swapped, a[0], b[0]), np.where(swapped, a[1] - a[0], b[1] - b[0]), labels,
+        np.where(swapped, b[0], a[0]),
+        np.where(swapped, b[1] - b[0], a[1] - a[0]),
+        np.where(swapped, a[0], b[0]),
+        np.where(swapped, a[1] - a[0], b[1] - b[0]),
+        labels,
     )
 
 
@@ -82,11 +85,22 @@ def _segment_features(store: TokenStore, tokenizer: Tokenizer, starts: np.ndarra
     mean_place = np.bincount(row, weights=marks * place, minlength=len(starts)) / np.maximum(count, 1) / lengths
     head, tail = store.ids[starts], store.ids[starts + lengths - 1]
     after = np.minimum(starts + lengths, store.tokens - 1)
-    return np.stack([
-        np.log(lengths), lengths, count, count / lengths, finals, mean_place,
-        tokenizer.punctuation[head], store.word_starts[starts],
-        tokenizer.punctuation[tail], final[tail], store.word_starts[after],
-    ], axis=1).astype(np.float64)
+    return np.stack(
+        [
+            np.log(lengths),
+            lengths,
+            count,
+            count / lengths,
+            finals,
+            mean_place,
+            tokenizer.punctuation[head],
+            store.word_starts[starts],
+            tokenizer.punctuation[tail],
+            final[tail],
+            store.word_starts[after],
+        ],
+        axis=1,
+    ).astype(np.float64)
 
 
 def _join(parts: list[Spans], count: int) -> Spans:

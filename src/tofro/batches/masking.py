@@ -38,8 +38,16 @@ class Masker:
         self.ordinary = np.flatnonzero(~tokenizer.special)  # (R,) ids a random token is drawn from
         self.mask_id = tokenizer.mask_id
 
-    def mask(self, stream: int, epoch: int, tokens: np.ndarray, starts: np.ndarray, positions: np.ndarray, sequence: np.ndarray,
-             samples: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def mask(
+        self,
+        stream: int,
+        epoch: int,
+        tokens: np.ndarray,
+        starts: np.ndarray,
+        positions: np.ndarray,
+        sequence: np.ndarray,
+        samples: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Choose and replace tokens.
 
         ``tokens``, ``starts`` (first token of a word), ``positions`` and ``sequence`` (row of each token) are (T,),
@@ -51,8 +59,15 @@ class Masker:
         corrupted = self._replace(key(stream, "replace", epoch), tokens, masked, rows, positions[masked])
         return corrupted, masked, targets
 
-    def _choose(self, stream: int, tokens: np.ndarray, starts: np.ndarray, positions: np.ndarray, sequence: np.ndarray,
-                samples: np.ndarray) -> np.ndarray:
+    def _choose(
+        self,
+        stream: int,
+        tokens: np.ndarray,
+        starts: np.ndarray,
+        positions: np.ndarray,
+        sequence: np.ndarray,
+        samples: np.ndarray,
+    ) -> np.ndarray:
         """Choose the words with the smallest hashes, a share of each sequence's; at least one where there is one."""
         allowed = ~self.special[tokens]
         begins = starts if self.rule.unit == "word" else np.ones_like(starts)
@@ -70,8 +85,9 @@ class Masker:
         number = np.maximum.accumulate(np.where(begins | ~allowed, np.arange(len(tokens)), 0))
         return np.flatnonzero(chosen[number] & allowed)
 
-    def _replace(self, stream: int, tokens: np.ndarray, masked: np.ndarray, samples: np.ndarray,
-                 positions: np.ndarray) -> np.ndarray:
+    def _replace(
+        self, stream: int, tokens: np.ndarray, masked: np.ndarray, samples: np.ndarray, positions: np.ndarray
+    ) -> np.ndarray:
         """Put [MASK] for all, or for 80% with 10% random tokens and 10% left as they are."""
         corrupted = tokens.copy()
         if self.rule.corruption == "mask_only":

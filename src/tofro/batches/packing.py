@@ -59,8 +59,14 @@ def pack(ids: np.ndarray, word_starts: np.ndarray, starts: np.ndarray, lengths: 
     return Packed(tokens, index - offsets[:-1][sequence], segments, sequence, begins, offsets)
 
 
-def to_batch(packed: Packed, samples: np.ndarray, masked: np.ndarray | None = None, mask_targets: np.ndarray | None = None,
-             pair_labels: np.ndarray | None = None, labels: np.ndarray | None = None) -> Batch:
+def to_batch(
+    packed: Packed,
+    samples: np.ndarray,
+    masked: np.ndarray | None = None,
+    mask_targets: np.ndarray | None = None,
+    pair_labels: np.ndarray | None = None,
+    labels: np.ndarray | None = None,
+) -> Batch:
     """Return ``packed`` as a batch of tensors, with the given targets (shapes in :class:`Batch`) and its own counts."""
     counts = {
         "samples": len(samples),

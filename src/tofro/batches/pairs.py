@@ -109,8 +109,11 @@ class PairSamples:
             return Spans(a_start, a_length, b_start, b_length, labels)
         swapped = labels == 1
         return Spans(
-            np.where(swapped, b_start, a_start), np.where(swapped, b_length, a_length),
-            np.where(swapped, a_start, b_start), np.where(swapped, a_length, b_length), labels,
+            np.where(swapped, b_start, a_start),
+            np.where(swapped, b_length, a_length),
+            np.where(swapped, a_start, b_start),
+            np.where(swapped, a_length, b_length),
+            labels,
         )
 
     def _lots(self, stream: int, samples: np.ndarray) -> np.ndarray:
@@ -162,8 +165,9 @@ class PairSamples:
         a_start = back(np.maximum(self.room - (b_end - b_start), a_end - a_start))
         return a_start, a_end, b_start, b_end
 
-    def _cut(self, lots: np.ndarray, a: tuple[np.ndarray, np.ndarray],
-             b: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, ...]:
+    def _cut(
+        self, lots: np.ndarray, a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray]
+    ) -> tuple[np.ndarray, ...]:
         """Cut what is longer than the room, the longer segment first, to windows at random places."""
         a_length, b_length = a[1] - a[0], b[1] - b[0]
         odd = np.where(lots[4] < 0.5, 0, self.room % 2)

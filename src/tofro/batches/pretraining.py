@@ -23,8 +23,9 @@ EVALUATION_STREAM = key("evaluation")  # no run's seed enters it
 class PretrainingBuilder:
     """Builds the packed batch of any samples of ``store``; equal arguments give equal batches."""
 
-    def __init__(self, store: TokenStore, tokenizer: Tokenizer, objective: ObjectiveSettings,
-                 rule: MaskRule | None = None) -> None:
+    def __init__(
+        self, store: TokenStore, tokenizer: Tokenizer, objective: ObjectiveSettings, rule: MaskRule | None = None
+    ) -> None:
         """Index the samples. ``rule`` replaces the objective's masking rule, as evaluation does."""
         own = MaskRule(objective.mask_rate, objective.mask_unit, objective.corruption)
         self.store = store
@@ -50,7 +51,8 @@ class PretrainingBuilder:
         if self.masker is None:
             return to_batch(packed, samples, pair_labels=spans.labels)
         tokens, masked, targets = self.masker.mask(
-            stream, epoch, packed.tokens, packed.starts, packed.positions, packed.sequence, samples)
+            stream, epoch, packed.tokens, packed.starts, packed.positions, packed.sequence, samples
+        )
         packed.tokens[:] = tokens
         return to_batch(packed, samples, masked, targets, spans.labels)
 
@@ -63,8 +65,9 @@ def evaluation_samples(n: int, limit: int | None) -> np.ndarray:
     return np.sort(np.concatenate([2 * couples, 2 * couples + 1])[:limit])
 
 
-def evaluation_batches(store: TokenStore, tokenizer: Tokenizer, objective: ObjectiveSettings, batch: int,
-                       limit: int | None = None) -> list[Batch]:
+def evaluation_batches(
+    store: TokenStore, tokenizer: Tokenizer, objective: ObjectiveSettings, batch: int, limit: int | None = None
+) -> list[Batch]:
     """Return the evaluation batches of ``store``: 15% of words masked by 80/10/10 and pairs drawn, the same for every run.
 
     Sequences of like length share a batch, which costs nothing in order-free sums and spares padding; ``Batch.samples`` tells

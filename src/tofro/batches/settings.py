@@ -14,10 +14,14 @@ class ObjectiveSettings:
     mlm_weight: float = setting(1.0, "weight of the masked language modelling loss; 0 leaves it out", low=0)
     mask_rate: float = setting(0.15, "share of word positions chosen for prediction", above=0, below=1)
     mask_unit: str = setting("word", "mask whole words or single tokens", choices=("word", "token"))
-    corruption: str = setting("bert", "bert: 80% [MASK], 10% random, 10% kept; mask_only: all [MASK]", choices=("bert", "mask_only"))
-    pair: str = setting("swap", "swap: were two consecutive segments swapped; random: does B follow A; none",
-                        choices=("swap", "random", "none"))
+    corruption: str = setting(
+        "bert", "bert: 80% [MASK], 10% random, 10% kept; mask_only: all [MASK]", choices=("bert", "mask_only")
+    )
+    pair: str = setting(
+        "swap", "swap: were two consecutive segments swapped; random: does B follow A; none", choices=("swap", "random", "none")
+    )
     pair_weight: float = setting(1.0, "weight of the pair loss; 0 leaves it out", low=0)
-    unit: str = setting("segment", "segments of whole sentences that fill the length, or single sentences",
-                        choices=("segment", "sentence"))
+    unit: str = setting(
+        "segment", "segments of whole sentences that fill the length, or single sentences", choices=("segment", "sentence")
+    )
     length: int = setting(128, "tokens of a training sequence, special ones included", low=16, high=8192)

@@ -148,8 +148,11 @@ def _elsewhere(key: str, known: Known) -> Problem | None:
     if not having or having == set(variants.values()):
         return None
     named = [variant for variant, settings in variants.items() if settings in having]
-    options = [option for option in known.groups[group]
-               if any(variant in (known.content(group, option) or {}).get("defaults", []) for variant in named)]
+    options = [
+        option
+        for option in known.groups[group]
+        if any(variant in (known.content(group, option) or {}).get("defaults", []) for variant in named)
+    ]
     return f"no key {key} in the chosen {group}", f"it belongs to {' and '.join(f'{group}={option}' for option in options)}"
 
 
@@ -223,7 +226,7 @@ def _bad_entry(entry: Any, parent: str, known: Known) -> str:
         return "" if entry in names else _joined(f"no config {entry}", did_you_mean(entry, names))
     if not isinstance(entry, dict) or len(entry) != 1:
         return f"an entry is a name or one `group: option`, not {entry}"
-    (key, option), = entry.items()
+    ((key, option),) = entry.items()
     *keywords, group = str(key).split()
     for keyword in keywords:
         if keyword not in ("override", "optional"):

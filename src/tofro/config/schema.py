@@ -198,13 +198,19 @@ def _broken_rules(config: DictConfig) -> Iterator[tuple[str, str]]:
         if value is not None and not isinstance(value, DictConfig):
             yield f"alignment.{name}={value} is no function with its keys", f"choose one with {remedy}"
     if config.encoder.width % config.encoder.heads:
-        yield (f"encoder.heads={config.encoder.heads} does not divide encoder.width={config.encoder.width}",
-               "choose a number of heads that divides the width")
+        yield (
+            f"encoder.heads={config.encoder.heads} does not divide encoder.width={config.encoder.width}",
+            "choose a number of heads that divides the width",
+        )
+    if config.trainer.devices > 1:
+        yield f"trainer.devices={config.trainer.devices}: a run on more than one device is not there yet", "use trainer.devices=1"
     for name in config.trainer.fit or {}:
         if name not in FIT_KEYS:
             home = LIGHTNING_KEYS.get(str(name))
-            yield (f"trainer.fit.{name} is not accepted: it may bear on the result, or tofro sets it itself",
-                   f"use {home}" if home else f"trainer.fit takes {', '.join(FIT_KEYS)}")
+            yield (
+                f"trainer.fit.{name} is not accepted: it may bear on the result, or tofro sets it itself",
+                f"use {home}" if home else f"trainer.fit takes {', '.join(FIT_KEYS)}",
+            )
     for group in config.method.reads:
         if group not in SETTINGS:
             yield f"method.reads names {group}, which is no config group", f"groups: {', '.join(SETTINGS)}"

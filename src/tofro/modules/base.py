@@ -146,6 +146,10 @@ class TransferModule(pl.LightningModule):
             value = value.detach()
             self._rows[name] = self._rows[name] + value if name in self._rows else value
 
+    def note_once(self, name: str, value: float) -> None:
+        """Note a number that belongs to the step and not to its micro-batches."""
+        self._rows[name] = torch.tensor(value)
+
     def pop_row(self) -> dict[str, Tensor]:
         """Return the named scalars of the step that has just ended and forget them."""
         row, self._rows = self._rows, {}

@@ -17,10 +17,13 @@ class MethodSettings:
     _target_: str = setting(MISSING, "function of a run's context that carries the method out")
     name: str = setting(MISSING, "name in run folders and reports")
     reads: list[str] = setting([], "config groups that bear on this method's result; others do not enter the run's identity")
-    dropout: float = setting(0.1, "dropout of embeddings and feed-forward layers in training; attention dropout is 0", low=0, below=1)
+    dropout: float = setting(
+        0.1, "dropout of embeddings and feed-forward layers in training; attention dropout is 0", low=0, below=1
+    )
     measure: bool = setting(True, "measure the encoders before and after: held-out MLM, pair accuracy, probes")
     probes: list[str] = setting(
-        ["pydoc_kind", "pydoc_package", "pydoc_match"], "tasks of conf/task that a linear probe measures, beside the run's own task"
+        ["pydoc_kind", "pydoc_package", "pydoc_match"],
+        "tasks of conf/task that a linear probe measures, beside the run's own task",
     )
 
 
@@ -55,7 +58,9 @@ class BudgetSettings:
     minutes: Optional[float] = setting(None, "minutes of wall clock; the schedule ends when the time does", above=0)
     batch: int = setting(32, "samples of a global batch, over all devices and micro-batches", low=1)
     accumulate: int = setting(1, "micro-batches a global batch is cut into on each device", low=1)
-    evaluate_every: Optional[int] = setting(None, "steps between evaluations; null means ten over the run (200 steps under minutes)", low=1)
+    evaluate_every: Optional[int] = setting(
+        None, "steps between evaluations; null means ten over the run (200 steps under minutes)", low=1
+    )
     patience: Optional[int] = setting(None, "evaluations without improvement after which the run stops; null means never", low=1)
     best: bool = setting(True, "restore the weights of the best evaluation at the end")
     clip: float = setting(1.0, "largest gradient norm, per encoder; 0 means no clipping", low=0)

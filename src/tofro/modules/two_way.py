@@ -32,7 +32,14 @@ class TwoWay(FineTuning):
     """
 
     def __init__(
-        self, pre: Model, ft: Model, task: Task, alignment: Alignment, schedule: Schedule, settings: AlignmentSettings, training: Training
+        self,
+        pre: Model,
+        ft: Model,
+        task: Task,
+        alignment: Alignment,
+        schedule: Schedule,
+        settings: AlignmentSettings,
+        training: Training,
     ) -> None:
         super().__init__(ft, task, training)
         self.models["pre"] = pre
@@ -65,8 +72,11 @@ class TwoWay(FineTuning):
         states = self.states("ft", batch)
         terms = {"task_loss": Term(self.task_term(states, batch))}
         weight = self.weight
+        self.note_once("train/alignment_weight", weight)
         if weight > 0:
-            terms["alignment_loss"] = Term(self.alignment_term(states, batch), weight)
+            # a mean over the micro-batch's rows, so that micro-batches add up to the mean over the global batch
+            share = batch.size / self.global_count(batch, "samples")
+            terms["alignment_loss"] = Term(self.alignment_term(states, batch) * share, weight)
         return terms
 
     @property

@@ -100,9 +100,7 @@ def differences(arm: Arm, reference: Arm, metric: str | None = None) -> list[tup
     return [(left[unit][0], difference) for unit, difference in paired.items()]  # type: ignore[index]
 
 
-def _by_unit(
-    found: Sequence[tuple[RunRecord, float]], by_start: bool
-) -> dict[tuple[str, int], tuple[RunRecord, float]] | None:
+def _by_unit(found: Sequence[tuple[RunRecord, float]], by_start: bool) -> dict[tuple[str, int], tuple[RunRecord, float]] | None:
     units: dict[tuple[str, int], tuple[RunRecord, float]] = {}
     for run, value in found:
         unit = (str(run.lineage.get("init_from")) if by_start else "", run.seed)
@@ -138,7 +136,8 @@ def shifts(arm: Arm, metric: str) -> list[tuple[RunRecord, float, float]]:
     """(run, before, after) of one measure of ``pre``; ``metric`` is its name without encoder, ``test/probe_sst2`` say."""
     return [
         (run, run.metrics[f"{metric}_start"], run.metrics[f"{metric}_pre"])
-        for run in arm.runs if f"{metric}_start" in run.metrics and f"{metric}_pre" in run.metrics
+        for run in arm.runs
+        if f"{metric}_start" in run.metrics and f"{metric}_pre" in run.metrics
     ]
 
 

@@ -38,6 +38,7 @@ class RunRecord:
     lineage: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, Any] = field(default_factory=dict)
     machine: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)  # dotted keys that bear on the result and differ from their defaults
     command: str = ""
     notes: tuple[str, ...] = ()
     finished: bool = True
@@ -112,8 +113,10 @@ def _run_folders(folder: Path, studies: list[Study], notes: list[str]) -> list[P
     names = {path.resolve() for path in planned}
     strangers = [path.name for path in inside if path.resolve() not in names]
     if strangers:
-        notes.append(f"{len(strangers)} run folder(s) in {folder.name} are not in the study's plan and are left out: "
-                     + ", ".join(strangers))
+        notes.append(
+            f"{len(strangers)} run folder(s) in {folder.name} are not in the study's plan and are left out: "
+            + ", ".join(strangers)
+        )
     return planned
 
 
@@ -130,8 +133,11 @@ def _read_study(path: Path) -> tuple[Study, list[Path]]:
     if not isinstance(expect, dict):
         raise ValueError(f"{path}: `expect` must be an object of name and expected figure")
     study = Study(
-        path.parent, str(content.get("title") or path.parent.name), str(content.get("claim") or ""),
-        str(content.get("command") or ""), expect,
+        path.parent,
+        str(content.get("title") or path.parent.name),
+        str(content.get("claim") or ""),
+        str(content.get("command") or ""),
+        expect,
     )
     return study, [path.parent / name for name in runs]
 
@@ -149,12 +155,24 @@ def read_run(folder: Path) -> RunRecord:
         if not isinstance(content.get(key), kind):
             raise ValueError(f"{path}: `{key}` is missing or no {kind.__name__}; move the folder away and run it again")
     return RunRecord(
-        folder, content["id"], content["method"], content["seed"],
-        variant=str(content.get("variant") or ""), task=content.get("task"), corpus=content.get("corpus"),
-        study=str(content.get("study") or ""), stage=content.get("stage"), score=content.get("score"),
-        metrics=_numbers(path, "metrics", content), cost=_numbers(path, "cost", content),
-        lineage=content.get("lineage") or {}, versions=content.get("versions") or {}, machine=content.get("machine") or {},
-        command=str(content.get("command") or ""), notes=tuple(map(str, content.get("notes") or ())),
+        folder,
+        content["id"],
+        content["method"],
+        content["seed"],
+        variant=str(content.get("variant") or ""),
+        task=content.get("task"),
+        corpus=content.get("corpus"),
+        study=str(content.get("study") or ""),
+        stage=content.get("stage"),
+        score=content.get("score"),
+        metrics=_numbers(path, "metrics", content),
+        cost=_numbers(path, "cost", content),
+        lineage=content.get("lineage") or {},
+        versions=content.get("versions") or {},
+        machine=content.get("machine") or {},
+        config=content.get("config") or {},
+        command=str(content.get("command") or ""),
+        notes=tuple(map(str, content.get("notes") or ())),
     )
 
 

@@ -40,9 +40,11 @@ def pretraining_table(runs: Sequence[RunRecord]) -> Table | None:
     ]
     probes = sorted({name for run in trained for name in run.metrics if _PROBE.match(name)}, key=_probe_order)
     rows += [(_probe_label(name), [_cell(run, name) for run in trained]) for name in probes]
-    rows += [("steps", [_count(run.cost.get("steps")) for run in trained]),
-             ("tokens", [_count(run.cost.get("tokens")) for run in trained]),
-             ("seconds", [_cost(run, "seconds") for run in trained])]
+    rows += [
+        ("steps", [_count(run.cost.get("steps")) for run in trained]),
+        ("tokens", [_count(run.cost.get("tokens")) for run in trained]),
+        ("seconds", [_cost(run, "seconds") for run in trained]),
+    ]
     kept = [(Cell(label), *cells) for label, cells in rows if any(cell is not EMPTY for cell in cells)]
     columns = (Column("measure", False), *(Column(_heading(run, trained)) for run in trained))
     notes = ["Unigram entropy is that of the same masked positions. Accuracies and probes × 100."]
@@ -64,8 +66,14 @@ def _probe_order(name: str) -> tuple[str, bool, str]:
 
 def _probe_label(name: str) -> str:
     metric = parse_metric(name)
-    who = {"pre": "after pretraining", "start": "before it", "random": "random encoder", "random_encoder": "random encoder",
-           "majority": "majority class", "tfidf": "TF-IDF"}[metric.encoder]
+    who = {
+        "pre": "after pretraining",
+        "start": "before it",
+        "random": "random encoder",
+        "random_encoder": "random encoder",
+        "majority": "majority class",
+        "tfidf": "TF-IDF",
+    }[metric.encoder]
     return f"{metric.title}, {who}"
 
 
@@ -125,15 +133,20 @@ def flow_table(arms: Sequence[Arm]) -> Table | None:
         rows += [_flow_row(arm, metric) for metric in measures if shifts(arm, metric)]
     if not measures or len(faint) == len(rows):
         return None
-    columns = (Column("method", False), Column("measure of pre", False), Column("before"), Column("after"), Column("change"),
-               Column("points", False))
+    columns = (
+        Column("method", False),
+        Column("measure of pre", False),
+        Column("before"),
+        Column("after"),
+        Column("change"),
+        Column("points", False),
+    )
     notes = ["MLM loss in nats (lower is better), accuracies and linear probes × 100. Change: mean over runs of after − before."]
     few = min(len(arm.runs) for arm in arms if not leaves_pre(arm))
     if few < SMALLEST_PAIRS:
         notes.append(f"No interval and no verdict below {SMALLEST_PAIRS} pairs.")
     task = arms[0].task
-    return Table(f"flow-back-{slug(task)}", f"What {task} did to pre", columns, tuple(rows), tuple(notes),
-                 frozenset(faint))
+    return Table(f"flow-back-{slug(task)}", f"What {task} did to pre", columns, tuple(rows), tuple(notes), frozenset(faint))
 
 
 def _flow_row(arm: Arm, metric: str) -> tuple[Cell, ...]:
@@ -142,7 +155,10 @@ def _flow_row(arm: Arm, metric: str) -> tuple[Cell, ...]:
     changes = [(run, end - start) for run, start, end in found]
     title = parsed.title + (" (trained)" if parsed.what == f"probe_{arm.task}" else "")
     return (
-        Cell(arm.label), Cell(title), mean_cell([start for _, start, _ in found], parsed),
-        mean_cell([end for _, _, end in found], parsed), mean_cell([change for _, change in changes], parsed, signed=True),
+        Cell(arm.label),
+        Cell(title),
+        mean_cell([start for _, start, _ in found], parsed),
+        mean_cell([end for _, _, end in found], parsed),
+        mean_cell([change for _, change in changes], parsed, signed=True),
         point_cells(changes, parsed, signed=True),
     )

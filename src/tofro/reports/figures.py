@@ -29,18 +29,46 @@ from tofro.reports.formats import parse_metric
 WIDTH, HEIGHT = 4.7, 3.1  # inches; at 96 px an inch a column of the page
 CURVE_POINTS = 160  # longer curves are averaged in bins of equal width
 COLOURS = {  # told apart under the common colour-vision deficiencies, and legible on white and on near-black
-    "full": "#2f7fc1", "two_way": "#d9601a", "partial": "#159c77", "prompt": "#c76ba0", "pretrain": "#2f7fc1",
+    "full": "#2f7fc1",
+    "two_way": "#d9601a",
+    "partial": "#159c77",
+    "prompt": "#c76ba0",
+    "pretrain": "#2f7fc1",
 }
 SPARE = ("#c99700", "#7d6fc4", "#3fa7d6", "#a8653a", "#6b8e23", "#b5485d")
 TEXT, FAINT, GRID, PAPER = "#010203", "#040506", "#0a0b0c", "#070809"  # `_finish` puts the page's colours here
 STYLE: Any = {
-    "svg.fonttype": "none", "svg.id": None, "text.parse_math": False, "axes.spines.top": False, "axes.spines.right": False,
-    "axes.spines.left": False, "axes.edgecolor": FAINT, "axes.labelcolor": TEXT, "axes.grid": True, "axes.axisbelow": True,
-    "grid.color": GRID, "grid.linewidth": 0.6, "xtick.color": FAINT, "ytick.color": FAINT, "xtick.labelcolor": TEXT,
-    "ytick.labelcolor": TEXT, "text.color": TEXT, "font.size": 9, "axes.labelsize": 9, "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5, "legend.fontsize": 8.5, "legend.frameon": False, "figure.facecolor": "none", "axes.facecolor": "none",
-    "font.family": "DejaVu Sans", "xtick.major.size": 0, "ytick.major.size": 0, "axes.unicode_minus": True,
-    "lines.solid_capstyle": "round", "path.simplify": True,
+    "svg.fonttype": "none",
+    "svg.id": None,
+    "text.parse_math": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": TEXT,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.labelcolor": TEXT,
+    "ytick.labelcolor": TEXT,
+    "text.color": TEXT,
+    "font.size": 9,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.fontsize": 8.5,
+    "legend.frameon": False,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "font.family": "DejaVu Sans",
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "axes.unicode_minus": True,
+    "lines.solid_capstyle": "round",
+    "path.simplify": True,
 }
 
 
@@ -89,8 +117,10 @@ def pretraining_figure(runs: Sequence[RunRecord]) -> Figure | None:
     rows: list[tuple[object, ...]] = []
     canvas, axes = _canvas()
     for index, (run, curves) in enumerate(drawn):
-        for name, words, colour, width in (("train/mlm_loss", "training", FAINT, 1.1),
-                                           (MLM, "held out", COLOURS["pretrain"], 2.2)):
+        for name, words, colour, width in (
+            ("train/mlm_loss", "training", FAINT, 1.1),
+            (MLM, "held out", COLOURS["pretrain"], 2.2),
+        ):
             if name in curves:
                 curve = thin(curves[name])
                 axes.plot(curve.steps, curve.values, label=None if index else words, color=colour, lw=width)
@@ -174,8 +204,9 @@ def flow_figure(arms: Sequence[Arm], colours: dict[str, str]) -> Figure | None:
         _legend(grid[0])
     task = arms[0].task
     caption = "Hollow: before. Filled: after. One line per run."
-    return _finish(canvas, f"flow-back-{slug(task)}", f"What {task} did to pre", caption,
-                   ("run", "arm", "measure", "before", "after"), rows)
+    return _finish(
+        canvas, f"flow-back-{slug(task)}", f"What {task} did to pre", caption, ("run", "arm", "measure", "before", "after"), rows
+    )
 
 
 def _draw_shifts(axes: Axes, names: Sequence[str], arms: Sequence[Arm], colours: dict[str, str]) -> list[tuple[object, ...]]:
@@ -233,19 +264,25 @@ def _legend(axes: Axes) -> None:
     with matplotlib.rc_context(STYLE):
         handles, labels = axes.get_legend_handles_labels()
         unique = dict(zip(labels, handles, strict=True))
-        axes.legend(unique.values(), unique.keys(), loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, handlelength=1.4,
-                    columnspacing=1.4, borderaxespad=0.2)
+        axes.legend(
+            unique.values(),
+            unique.keys(),
+            loc="lower left",
+            bbox_to_anchor=(0, 1.0),
+            ncols=3,
+            handlelength=1.4,
+            columnspacing=1.4,
+            borderaxespad=0.2,
+        )
 
 
-def _finish(
-    canvas: Canvas, name: str, title: str, caption: str, head: Sequence[str], rows: Iterable[Sequence[object]]
-) -> Figure:
+def _finish(canvas: Canvas, name: str, title: str, caption: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> Figure:
     """Write the canvas as SVG without date and size, with the page's colours and fonts and ids of its own."""
     buffer = io.StringIO()
     with matplotlib.rc_context(STYLE | {"svg.hashsalt": name}):
         FigureCanvasSVG(canvas).print_svg(buffer, metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
-    svg = svg[svg.index("<svg"):]
+    svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*pt"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*pt"', r"\1", svg, count=1), count=1)
     svg = svg.replace(TEXT, "currentColor")

@@ -11,8 +11,13 @@ from dataclasses import dataclass
 
 MISSING = "–"
 ENCODERS = ("start", "pre", "ft", "majority", "tfidf", "random_encoder", "random")
-_NAMES = {"mlm_loss": "held-out MLM loss", "pair_accuracy": "pair accuracy", "macro_f1": "macro F1", "f1": "F1",
-          "unigram_nats": "unigram entropy"}
+_NAMES = {
+    "mlm_loss": "held-out MLM loss",
+    "pair_accuracy": "pair accuracy",
+    "macro_f1": "macro F1",
+    "f1": "F1",
+    "unigram_nats": "unigram entropy",
+}
 
 
 @dataclass(frozen=True)

@@ -68,13 +68,15 @@ def to_rich(table: Table) -> Group:
     for index, column in enumerate(table.columns):
         drawn.add_column(Text(column.title), justify="right" if column.right else "left", no_wrap=column.right and index > 0)
     for index, row in enumerate(table.rows):
-        drawn.add_row(*(Text(cell.text, style="bold" if cell.bold else "") for cell in row),
-                      style="dim" if index in table.faint else None)
+        drawn.add_row(
+            *(Text(cell.text, style="bold" if cell.bold else "") for cell in row), style="dim" if index in table.faint else None
+        )
     return Group(Text(table.title, style="bold"), drawn, *(Text(note, style="dim") for note in table.notes))
 
 
 def to_markdown(table: Table) -> str:
     """A GitHub table below a heading."""
+
     def line(texts: list[str]) -> str:
         return "| " + " | ".join(_markdown(text) for text in texts) + " |"
 
@@ -102,26 +104,58 @@ def to_csv(table: Table) -> str:
 
 def to_latex(table: Table) -> str:
     """A floating table with booktabs rules; needs ``\\usepackage{booktabs}``."""
+
     def line(texts: list[str]) -> str:
         return "    " + " & ".join(texts) + r" \\"
 
     body = [line([rf"\textbf{{{_latex(cell.text)}}}" if cell.bold else _latex(cell.text) for cell in row]) for row in table.rows]
     spec = "".join("r" if column.right else "l" for column in table.columns)
     notes = " ".join(_latex(note) for note in table.notes)
-    return "\n".join([
-        r"\begin{table}", r"  \centering",
-        rf"  \caption{{{_latex(table.title)}. {notes}}}" if notes else rf"  \caption{{{_latex(table.title)}}}",
-        rf"  \label{{tab:{table.name}}}", rf"  \begin{{tabular}}{{@{{}}{spec}@{{}}}}", r"    \toprule",
-        line([_latex(column.title) for column in table.columns]), r"    \midrule", *body,
-        r"    \bottomrule", r"  \end{tabular}", r"\end{table}",
-    ]) + "\n"
+    return (
+        "\n".join(
+            [
+                r"\begin{table}",
+                r"  \centering",
+                rf"  \caption{{{_latex(table.title)}. {notes}}}" if notes else rf"  \caption{{{_latex(table.title)}}}",
+                rf"  \label{{tab:{table.name}}}",
+                rf"  \begin{{tabular}}{{@{{}}{spec}@{{}}}}",
+                r"    \toprule",
+                line([_latex(column.title) for column in table.columns]),
+                r"    \midrule",
+                *body,
+                r"    \bottomrule",
+                r"  \end{tabular}",
+                r"\end{table}",
+            ]
+        )
+        + "\n"
+    )
 
 
 _LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "–": "--",
-    "−": "$-$", "×": r"$\times$", "÷": r"$\div$", "±": r"$\pm$", "≥": r"$\geq$", "≤": r"$\leq$", "λ": r"$\lambda$",
-    "→": r"$\rightarrow$", "·": r"$\cdot$", "\n": " ",
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "–": "--",
+    "−": "$-$",
+    "×": r"$\times$",
+    "÷": r"$\div$",
+    "±": r"$\pm$",
+    "≥": r"$\geq$",
+    "≤": r"$\leq$",
+    "λ": r"$\lambda$",
+    "→": r"$\rightarrow$",
+    "·": r"$\cdot$",
+    "\n": " ",
 }
 
 

@@ -49,12 +49,21 @@ class Section:
 
 
 def render_page(
-    collection: Collection, tables: Sequence[Table], verdicts: Sequence[Verdict], figures: Sequence[Figure], runs: Table,
+    collection: Collection,
+    tables: Sequence[Table],
+    verdicts: Sequence[Verdict],
+    figures: Sequence[Figure],
+    runs: Table,
     folder: Path,
 ) -> str:
     """Return the page; ``folder`` is where it will lie, for its links to run folders."""
-    environment = Environment(loader=PackageLoader("tofro.reports", "."), autoescape=True, undefined=StrictUndefined,
-                              trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=PackageLoader("tofro.reports", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters["link"] = partial(relative_link, folder)
     environment.filters["data_uri"] = data_uri
     environment.filters["svg"] = Markup  # made by figures.py, where every text was escaped
@@ -63,10 +72,18 @@ def render_page(
     title = study.title if study else " and ".join(one.title for one in collection.studies) or "Runs"
     commands = {str(run.folder): run.command for run in collection.runs}
     return environment.get_template("page.html.j2").render(
-        title=title, study=study, verdicts=verdicts, facts=facts(collection.runs), sections=sections(collection, tables, figures),
-        runs=runs, commands=commands, unfinished=len(collection.unfinished), notes=collection.notes,
+        title=title,
+        study=study,
+        verdicts=verdicts,
+        facts=facts(collection.runs),
+        sections=sections(collection, tables, figures),
+        runs=runs,
+        commands=commands,
+        unfinished=len(collection.unfinished),
+        notes=collection.notes,
         run_notes=[(run, note) for run in collection.runs for note in run.notes],
-        versions=_seen([run.versions for run in collection.runs]), machines=_seen([run.machine for run in collection.runs]),
+        versions=_seen([run.versions for run in collection.runs]),
+        machines=_seen([run.machine for run in collection.runs]),
     )
 
 

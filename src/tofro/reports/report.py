@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -18,6 +18,7 @@ from rich.text import Text
 from tofro.reports.collect import Collection, collect
 from tofro.reports.layout import Table, to_csv, to_latex, to_markdown, to_rich
 from tofro.reports.tables import all_tables, run_table
+from tofro.reports.variants import name_variants
 from tofro.reports.verdict import Verdict, judge
 
 
@@ -43,8 +44,12 @@ class Report:
 
 
 def report(
-    folders: Sequence[Path], html: Path | None = None, latex: Path | None = None, csv: Path | None = None,
-    console: Console | None = None, markdown: Path | None = None,
+    folders: Sequence[Path],
+    html: Path | None = None,
+    latex: Path | None = None,
+    csv: Path | None = None,
+    console: Console | None = None,
+    markdown: Path | None = None,
 ) -> Report:
     """Print the tables of the runs under ``folders`` and write what is asked for.
 
@@ -54,6 +59,7 @@ def report(
     if csv is not None and csv.is_file():
         raise ValueError(f"{csv}: is a file; --csv names a folder, which gets one file per table")
     collection = collect(folders)
+    collection = replace(collection, runs=name_variants(collection.runs))
     tables = tuple(all_tables(collection))
     verdicts = tuple(judge(collection.runs))
     made = Report(collection, tables, verdicts)

@@ -40,14 +40,31 @@ def method_table(arms: Sequence[Arm]) -> Table | None:
         faint.add(len(rows))
         mean = mean_cell([value for _, value in found], metric)
         rows.append((Cell(FLOORS[floor]), mean, point_cells(found, metric), *[EMPTY] * 6))
-    columns = [Column("method", False), Column(metric.split), Column("points", False), Column("validation"), Column("runs"),
-               Column("seconds"), Column("FLOPs"), Column("tokens"), Column("MB")]
-    notes = [f"{metric.split} and validation: {metric.title} × 100, mean over runs; one point per seed."
-             if not metric.is_loss else f"{metric.title} in nats, mean over runs."]
-    notes += [f"{arm.label}: {formats.span(min(v), max(v), metric)}, a spread over templates, no seeds." for arm in scored
-              if arm.method in SEEDLESS and (v := [value for _, value in arm.points(arm.score)])]
-    notes.append("seconds, FLOPs, tokens and peak memory (MB) are means per run"
-                 + (f"; FLOPs as a ratio to {reference.label}." if reference and base else "."))
+    columns = [
+        Column("method", False),
+        Column(metric.split),
+        Column("points", False),
+        Column("validation"),
+        Column("runs"),
+        Column("seconds"),
+        Column("FLOPs"),
+        Column("tokens"),
+        Column("MB"),
+    ]
+    notes = [
+        f"{metric.split} and validation: {metric.title} × 100, mean over runs; one point per seed."
+        if not metric.is_loss
+        else f"{metric.title} in nats, mean over runs."
+    ]
+    notes += [
+        f"{arm.label}: {formats.span(min(v), max(v), metric)}, a spread over templates, no seeds."
+        for arm in scored
+        if arm.method in SEEDLESS and (v := [value for _, value in arm.points(arm.score)])
+    ]
+    notes.append(
+        "seconds, FLOPs, tokens and peak memory (MB) are means per run"
+        + (f"; FLOPs as a ratio to {reference.label}." if reference and base else ".")
+    )
     return Table(f"methods-{slug(task)}", f"Methods on {task}", tuple(columns), tuple(rows), tuple(notes), frozenset(faint))
 
 
@@ -60,9 +77,15 @@ def _method_row(arm: Arm, full_flops: float | None) -> tuple[Cell, ...]:
     relative = flops / full_flops if flops is not None and full_flops else None
     spent, memory = arm.mean_cost("seconds"), arm.mean_cost("peak_memory_mb")
     return (
-        Cell(arm.label), mean_cell([value for _, value in found], metric), point_cells(found, metric),
-        mean_cell(validation, metric), Cell(str(len(arm.runs)), len(arm.runs)), Cell(formats.seconds(spent), spent),
-        Cell(formats.ratio(relative), relative), Cell(formats.count(tokens), tokens), Cell(formats.seconds(memory), memory),
+        Cell(arm.label),
+        mean_cell([value for _, value in found], metric),
+        point_cells(found, metric),
+        mean_cell(validation, metric),
+        Cell(str(len(arm.runs)), len(arm.runs)),
+        Cell(formats.seconds(spent), spent),
+        Cell(formats.ratio(relative), relative),
+        Cell(formats.count(tokens), tokens),
+        Cell(formats.seconds(memory), memory),
     )
 
 
@@ -81,16 +104,27 @@ def difference_table(arms: Sequence[Arm]) -> Table | None:
     for (arm, found), one in zip(pairs, compared, strict=True):
         if one.test:
             p = next(adjusted)
-            judged = (Cell(formats.span(one.interval.low, one.interval.high, metric, True)) if one.interval else EMPTY,
-                      Cell(formats.p_value(p), p))
+            judged = (
+                Cell(formats.span(one.interval.low, one.interval.high, metric, True)) if one.interval else EMPTY,
+                Cell(formats.p_value(p), p),
+            )
         else:
             judged = (EMPTY, EMPTY)
         bold = one.interval is not None and one.interval.excludes(0)
-        rows.append((Cell(arm.label), mean_cell(one.differences, metric, True, bold), point_cells(found, metric, True),
-                     Cell(str(one.pairs), one.pairs), *judged))
+        rows.append(
+            (
+                Cell(arm.label),
+                mean_cell(one.differences, metric, True, bold),
+                point_cells(found, metric, True),
+                Cell(str(one.pairs), one.pairs),
+                *judged,
+            )
+        )
         if one.pairs > 1 and one.sd > 0 and not metric.is_loss:
-            notes.append(f"{arm.label}: sd {formats.points(one.sd)}; one point at this sd needs about "
-                         f"{pairs_needed(one.sd, 0.01)} pairs (power 0.8).")
+            notes.append(
+                f"{arm.label}: sd {formats.points(one.sd)}; one point at this sd needs about "
+                f"{pairs_needed(one.sd, 0.01)} pairs (power 0.8)."
+            )
     few = min(one.pairs for one in compared)
     if few < SMALLEST_PAIRS:
         notes.insert(0, f"No interval and no verdict below {SMALLEST_PAIRS} pairs.")
@@ -98,8 +132,11 @@ def difference_table(arms: Sequence[Arm]) -> Table | None:
         first = next(one for one in compared if one.test)
         assert first.interval is not None
         assert first.test is not None
-        notes.insert(0, f"{first.interval.method}; p: {first.test.method}, one-sided, Holm over {len(tested)}. "
-                        "Bold where the interval excludes 0.")
+        notes.insert(
+            0,
+            f"{first.interval.method}; p: {first.test.method}, one-sided, Holm over {len(tested)}. "
+            "Bold where the interval excludes 0.",
+        )
     columns = (Column("method", False), Column("mean"), Column("points", False), Column("pairs"), Column("interval"), Column("p"))
     title = f"Difference to {reference.label} on {reference.task}, paired by seed"
     return Table(f"differences-{slug(reference.task)}", title, columns, tuple(rows), tuple(notes))
@@ -107,8 +144,15 @@ def difference_table(arms: Sequence[Arm]) -> Table | None:
 
 def run_table(collection: Collection) -> Table:
     """Every run: finished ones with score and cost, unfinished ones as such."""
-    columns = (Column("run", False), Column("method", False), Column("data", False), Column("seed"), Column("score"),
-               Column("seconds"), Column("state", False))
+    columns = (
+        Column("run", False),
+        Column("method", False),
+        Column("data", False),
+        Column("seed"),
+        Column("score"),
+        Column("seconds"),
+        Column("state", False),
+    )
     rows = []
     for run in (*collection.runs, *collection.unfinished):
         value = run.metrics.get(run.score or "")
@@ -116,7 +160,16 @@ def run_table(collection: Collection) -> Table:
         method = f"{run.method}, {run.variant}" if run.variant else run.method
         score = formats.measured(value, parse_metric(run.score or ""))
         state = "finished" if run.finished else "unfinished"
-        rows.append((Cell(run.name, run=run.folder), Cell(method), Cell(run.task or run.corpus or MISSING),
-                     Cell(str(run.seed), run.seed), Cell(score, value), Cell(formats.seconds(cost), cost), Cell(state)))
+        rows.append(
+            (
+                Cell(run.name, run=run.folder),
+                Cell(method),
+                Cell(run.task or run.corpus or MISSING),
+                Cell(str(run.seed), run.seed),
+                Cell(score, value),
+                Cell(formats.seconds(cost), cost),
+                Cell(state),
+            )
+        )
     faint = frozenset(range(len(collection.runs), len(rows)))
     return Table("runs", "All runs", columns, tuple(rows), faint=faint)

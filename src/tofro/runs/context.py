@@ -66,7 +66,8 @@ class Context:
     @cached_property
     def task(self) -> Task:
         """The task of the config."""
-        task: Task = build(self.config.task)
+        with progress(f"reading task {self.config.task.name}", "files", self.shown) as report:
+            task: Task = build(self.config.task, report)
         return task
 
     def store(self, split: str) -> TokenStore:
@@ -77,9 +78,15 @@ class Context:
     @cached_property
     def start(self) -> Start:
         """Where ``pre``, and without ``init_from_ft`` also ``ft``, starts."""
-        if self.config.init_from is None:
-            return self._scratch()
-        return open_start(self.config.init_from, self.cache)
+        start = self._scratch() if self.config.init_from is None else open_start(self.config.init_from, self.cache)
+        longest = start.model.settings.max_positions
+        for group, key in (("task", "max_length"), ("objective", "length")):
+            length = self.config[group][key]
+            if group in self.config.method.reads and length > longest:
+                raise ValueError(
+                    f"{group}.{key}={length}: the encoder reads at most {longest} tokens; set {group}.{key}={longest} or less"
+                )
+        return start
 
     @cached_property
     def start_ft(self) -> Start:
@@ -145,4 +152,6 @@ def open_start(place: str, cache: Path) -> Start:
     else:
         lineage = fingerprint_path(path, cache, None)
     opened = load_model(path, heads_may_be_missing=RETAINED_HEADS)
+    if "task" in opened.model.heads:
+        del opened.model.heads["task"]  # it answers another task; a run that needs one makes its own
     return Start(opened.model, Tokenizer.load(path), lineage, tuple(opened.made_anew))

@@ -11,16 +11,20 @@ from typing import Any
 import pytorch_lightning as pl
 from torch.utils.flop_counter import FlopCounterMode
 
+from tofro.batches.order import below, key
 from tofro.batches.types import Batch
 from tofro.measures.cost import ATTENTION_FORMULAS
 from tofro.modules.clock import Clock
 
-SAMPLES = 8  # steps counted under a step budget: λ schedules make steps differ
-EVERY = 200  # steps between counted ones under a budget of minutes
+SAMPLES = 8  # steps counted under a step budget: schedules and `alignment.every` make steps differ
+EVERY = 200  # steps to one counted step under a budget of minutes
+
+
+STREAM = key("flops")
 
 
 class FlopCounting(pl.Callback):
-    """Counts the first step and then one in every eighth of the run."""
+    """Counts one step of every eighth of the run, at a random place in it, so that no rhythm of the method is mistaken for the whole."""
 
     def __init__(self, clock: Clock) -> None:
         self.every = EVERY if clock.steps is None else max(1, clock.steps // SAMPLES)
@@ -30,7 +34,8 @@ class FlopCounting(pl.Callback):
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int) -> None:
         """Start counting where this step is in the sample."""
-        if trainer.global_step % self.every == 0:
+        block, place = divmod(trainer.global_step, self.every)
+        if place == below(self.every, STREAM, block):
             self._mode = FlopCounterMode(display=False, custom_mapping=ATTENTION_FORMULAS)
             self._mode.__enter__()
 

@@ -19,7 +19,15 @@ from tofro.config.compose import conf_folder
 from tofro.config.explain import misspelt_defaults
 
 PACKAGES = (
-    "tofro", "torch", "pytorch-lightning", "hydra-core", "omegaconf", "tokenizers", "safetensors", "scikit-learn", "wandb",
+    "tofro",
+    "torch",
+    "pytorch-lightning",
+    "hydra-core",
+    "omegaconf",
+    "tokenizers",
+    "safetensors",
+    "scikit-learn",
+    "wandb",
 )
 SIDE = 512  # of the square matrices multiplied
 SECONDS = 0.25  # measured per precision
@@ -76,8 +84,10 @@ def _devices(found: Findings) -> dict[str, dict[str, float]]:
     """List devices and measure them; returns GFLOP/s by device and precision."""
     import torch
 
-    rows = [("system", f"{platform.system()} {platform.release()}, {platform.machine()}"),
-            ("cpu", f"{_cores()} cores to use, {torch.get_num_threads()} torch threads")]
+    rows = [
+        ("system", f"{platform.system()} {platform.release()}, {platform.machine()}"),
+        ("cpu", f"{_cores()} cores to use, {torch.get_num_threads()} torch threads"),
+    ]
     kinds = ["cpu"]
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)

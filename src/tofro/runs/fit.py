@@ -16,7 +16,6 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import Logger
 
-
 from tofro.modules.base import TransferModule
 from tofro.modules.settings import BudgetSettings
 from tofro.runs.checkpoints import Checkpoints, newest_intact
@@ -102,7 +101,7 @@ def assemble(budget: BudgetSettings, place: FitPlace, callbacks: list[pl.Callbac
 LIGHTNING_LOGGERS = ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning", "lightning.fabric")
 
 
-class quiet:  # noqa: N801 - reads as a statement
+class quiet:
     """Keep Lightning's banners and its advice about loaders out of the terminal; errors pass."""
 
     def __enter__(self) -> None:

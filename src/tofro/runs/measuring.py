@@ -48,7 +48,14 @@ def start_measures(context: Context, settings: MethodSettings) -> dict[str, floa
     start = context.start
     if start.lineage is None:
         return measure(context, start.model, "start")
-    key = [VERSION, start.lineage, context.corpus.fingerprint, vars(context.settings("objective")), *sorted(task.fingerprint for task in probe_tasks(context))]
+    key = [
+        VERSION,
+        start.lineage,
+        context.config.task.max_length,
+        context.corpus.fingerprint,
+        vars(context.settings("objective")),
+        *sorted(task.fingerprint for task in probe_tasks(context)),
+    ]
     path = context.cache / "measures" / f"{hash_json(key)[:16]}.json"
     if path.exists():
         known: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))

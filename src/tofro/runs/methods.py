@@ -7,6 +7,7 @@ its ``_target_`` in conf/method; the training itself is a module (modules/) and 
 from __future__ import annotations
 
 import copy
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,8 +85,12 @@ def fine_tune(settings: MethodSettings, context: Context) -> Outcome:
     assert_frozen(ft, before)
     _save(context, ft=ft)
     start = start_measures(context, settings)
-    kept = {name.removesuffix("_start") + "_pre": value for name, value in start.items()}  # `pre` is its start still
-    return _adapted(context, ft, report, start | kept)
+    return _adapted(context, ft, report, start | kept(start))
+
+
+def kept(start: dict[str, float]) -> dict[str, float]:
+    """Return the measures of a ``pre`` that is its start still."""
+    return {name.removesuffix("_start") + "_pre": value for name, value in start.items()}
 
 
 def two_way(settings: MethodSettings, context: Context) -> Outcome:
@@ -96,6 +101,11 @@ def two_way(settings: MethodSettings, context: Context) -> Outcome:
     pre = copy.deepcopy(context.start.model)
     pre.dropout = settings.dropout
     data = _task_data(context)
+    before = {name: value.clone() for name, value in ft.state_dict().items()}
+    if context.config.budget.accumulate > 1:
+        warnings.warn(
+            "budget.accumulate: an alignment contrasts the rows of one micro-batch, not of the global batch", stacklevel=1
+        )
     module = TwoWay(
         pre,
         ft,
@@ -106,16 +116,21 @@ def two_way(settings: MethodSettings, context: Context) -> Outcome:
         context.training(data.steps_per_epoch),
     )
     report = _fit(context, module, data)
+    assert_frozen(ft, before)
     _save(context, pre=pre, ft=ft)
-    measured = start_measures(context, settings)
-    if settings.measure:
-        measured |= measure(context, pre, "pre")
-    return _adapted(context, ft, report, measured)
+    start = start_measures(context, settings)
+    moved = settings.measure and alignment.weight > 0 and alignment.direction != "to_ft"
+    return _adapted(context, ft, report, start | (measure(context, pre, "pre") if moved else kept(start)))
 
 
 def prompt(settings: MethodSettings, context: Context) -> Outcome:
     """Put the task to ``pre`` as a prompt; no parameter changes."""
+    if context.config.init_from is None:
+        raise ValueError("init_from: a prompt asks what a pretrained model knows; name a finished run's folder or a model folder")
     task, model = context.task, context.start.model
+    for head in context.start.fresh:
+        if head in model.heads:
+            del model.heads[head]  # random weights know nothing: the scorer refuses a model without its head
     length = context.config.task.max_length
     scorer = build(context.config.prompt, model, context.start.tokenizer, task.labels, task.pair, length)
     metrics = {f"{split}/{task.metric}_pre": evaluate_prompt(scorer, task, split) for split in ("validation", "test")}
@@ -126,7 +141,7 @@ def prompt(settings: MethodSettings, context: Context) -> Outcome:
         lineage=_lineage(context),
         data={"task": task.fingerprint},
         variant=f"template {context.config.prompt.template}",
-        notes=(*task.notes, *_fresh_heads(context)),
+        notes=task.notes,
     )
 
 

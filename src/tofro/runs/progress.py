@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
-from rich.console import Console
 from rich import progress as rich_progress
+from rich.console import Console
 
 from tofro.modules.clock import Clock
 from tofro.progress import Progress

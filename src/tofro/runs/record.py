@@ -68,7 +68,9 @@ class Recorder(pl.Callback):
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
-        flat = torch.stack([value.float().to(waiting[0][2]["train/loss"].device) for _, _, row in waiting for value in row.values()])
+        flat = torch.stack(
+            [value.float().to(waiting[0][2]["train/loss"].device) for _, _, row in waiting for value in row.values()]
+        )
         numbers = iter(flat.tolist())
         rows = []
         for step, seconds, row in waiting:

@@ -89,6 +89,7 @@ def _carry_out(config: DictConfig, overrides: list[str], who: Identity, folder: 
         "metrics": outcome.metrics,
         "cost": {"seconds": round(time.monotonic() - started, 3), **outcome.cost},
         "lineage": outcome.lineage,
+        "config": who.full,
         "data": outcome.data,
         "versions": versions(),
         "machine": machine(),

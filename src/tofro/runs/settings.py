@@ -29,4 +29,6 @@ class LoggerSettings:
 
     _target_: Optional[str] = setting(None, "function (settings, run) -> Lightning logger; null means metrics.jsonl alone")
     project: str = setting("tofro", "project on the tracker")
-    mode: str = setting("auto", "auto: online where a key is known, else offline; never a prompt", choices=("auto", "online", "offline"))
+    mode: str = setting(
+        "auto", "auto: online where a key is known, else offline; never a prompt", choices=("auto", "online", "offline")
+    )

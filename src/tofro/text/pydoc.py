@@ -1,6 +1,6 @@
 """The built-in corpus and tasks: English prose from the documentation strings that every installation of tofro carries.
 
-In: settings. Out: a ``Corpus`` with one document per module or help topic, and the tasks ``pydoc_kind``, ``pydoc_package`` and
+In: settings. Out: a ``Corpus`` of documentation strings and help topics, and the tasks ``pydoc_kind``, ``pydoc_package`` and
 ``pydoc_match``. The text is read from disk once per set of versions and kept in the cache folder. Corpus and tasks draw on the
 same strings, as an unlabelled domain corpus does; only the labels are new to a model pretrained on it.
 """
@@ -26,7 +26,10 @@ _built: dict[str, dict[str, list[Example]]] = {}  # a study reads the same tasks
 
 
 def read_pydoc_corpus(settings: CorpusSettings, progress: Progress | None = None) -> Corpus:
-    """Return the built-in corpus, one document per module; documents are held out by the hash of their path.
+    """Return the built-in corpus; documents are held out by the hash of their module's path.
+
+    A documentation string of two sentences or more is a document, and so are a module's one-sentence strings together. A whole
+    module would be no discourse: which of two neighbouring strings comes first has no answer, so order could not be learnt.
 
     A sentence occurs once: repeats are boilerplate, and this way none is both trained on and held out. ``progress`` is told
     (files done, files in all) while the text is read for the first time.
@@ -38,10 +41,9 @@ def read_pydoc_corpus(settings: CorpusSettings, progress: Progress | None = None
     modules = extract(cache_folder(), progress)
     lowest = min((share_of("pydoc corpus", module.name) for module in modules), default=0.0)
     for module in modules:
-        document = _document(module, seen)
         position = share_of("pydoc corpus", module.name)
-        if len(document) >= _LEAST_SENTENCES:
-            splits["validation" if position < settings.validation_share or position == lowest else "train"].append(document)
+        split = "validation" if position < settings.validation_share or position == lowest else "train"
+        splits[split] += [document for document in _documents(module, seen) if len(document) >= _LEAST_SENTENCES]
     fingerprint = hash_json([fingerprint_pydoc(), settings.validation_share])
     return Corpus(settings.name, fingerprint, splits, _missing_notes())
 
@@ -80,16 +82,22 @@ def _read(
     return Task(settings.name, "classification", pair, labels, metric, splits, fingerprint, _missing_notes())
 
 
-def _document(module: Module, seen: set[str]) -> Document:
-    """Return a module's sentences that no module before it held, and remember them."""
-    document = []
+def _documents(module: Module, seen: set[str]) -> list[Document]:
+    """Return the documents of a module, of sentences that no module before it held, and remember them."""
+    documents: list[Document] = []
+    single: Document = []
     for entry in module.entries:
+        document = []
         for paragraph in [*entry.paragraphs, *entry.details]:
             for sentence in paragraph:
                 if sentence not in seen:
                     seen.add(sentence)
                     document.append(sentence)
-    return document
+        if len(document) == 1:
+            single += document
+        elif document:
+            documents.append(document)
+    return [*documents, single] if single else documents
 
 
 def _missing_notes() -> tuple[str, ...]:

@@ -106,8 +106,9 @@ class TokenStore:
         return np.asarray(np.memmap(path, dtype=dtype, mode="r", shape=(length,)))
 
 
-def open_store(folder: Path | str, corpus: Documents, split: str, tokenizer: Tokenizer,
-               progress: Progress | None = None) -> TokenStore:
+def open_store(
+    folder: Path | str, corpus: Documents, split: str, tokenizer: Tokenizer, progress: Progress | None = None
+) -> TokenStore:
     """Return the store of ``split`` under ``folder``, built first where there is none.
 
     ``progress(documents done, None)`` is called after every block of sentences. Raises ValueError where the split holds no
@@ -124,8 +125,9 @@ def open_store(folder: Path | str, corpus: Documents, split: str, tokenizer: Tok
     return store
 
 
-def _build(target: Path, corpus: Documents, split: str, tokenizer: Tokenizer, made_from: dict[str, Any],
-           progress: Progress | None) -> None:
+def _build(
+    target: Path, corpus: Documents, split: str, tokenizer: Tokenizer, made_from: dict[str, Any], progress: Progress | None
+) -> None:
     """Write the store beside ``target``, then rename it; another process that was first wins."""
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")

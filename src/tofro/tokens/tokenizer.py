@@ -154,12 +154,14 @@ class Tokenizer:
         return cls(backend, lowercase)
 
 
-def bert_backend(vocabulary: dict[str, int], lowercase: bool, strip_accents: bool | None = None,
-                 chinese: bool = True) -> tokenizers.Tokenizer:
+def bert_backend(
+    vocabulary: dict[str, int], lowercase: bool, strip_accents: bool | None = None, chinese: bool = True
+) -> tokenizers.Tokenizer:
     """Build the library's tokenizer from ``vocabulary`` (token -> id), as BERT's own code tokenises (Devlin et al. 2019)."""
     backend = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token=SPECIALS[1]))
     backend.normalizer = normalizers.BertNormalizer(
-        lowercase=lowercase, strip_accents=strip_accents, handle_chinese_chars=chinese)
+        lowercase=lowercase, strip_accents=strip_accents, handle_chinese_chars=chinese
+    )
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.decoder = decoders.WordPiece()
     if vocabulary:
