@@ -1,4 +1,4 @@
-"""The one way in which long work tells how far it is. Leftmost in the house, beside declare.py; what the eye sees is runs/progress.py."""
+"""The one way in which long work tells how far it is. Leftmost in the house; what the eye sees is runs/progress.py."""
 
 from __future__ import annotations
 

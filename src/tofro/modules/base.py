@@ -48,9 +48,9 @@ class Training:
 class TransferModule(pl.LightningModule):
     """Base of :class:`Pretraining`, :class:`FineTuning` and :class:`TwoWay`.
 
-    ``models`` is a ``ModuleDict`` keyed ``pre`` / ``ft``. ``monitor`` names the validation metric that chooses the best weights and
-    ``mode`` says whether it should rise (``max``) or fall (``min``). Nothing calls ``save_hyperparameters``: the run folder's
-    config.yaml is the record.
+    ``models`` is a ``ModuleDict`` keyed ``pre`` / ``ft``. ``monitor`` names the validation metric that chooses the best weights
+    and ``mode`` says whether it should rise (``max``) or fall (``min``). Nothing calls ``save_hyperparameters``: the run
+    folder's config.yaml is the record.
     """
 
     monitor: str
@@ -62,13 +62,13 @@ class TransferModule(pl.LightningModule):
         self.training_settings = training
         self._rows: dict[str, Tensor] = {}
 
-    # -- what a method says -------------------------------------------------------------------------------------------------------
+    # -- what a method says ----------------------------------------------------------------------------------------------------
 
     def terms(self, batch: Batch) -> dict[str, Term]:
         """Return the loss terms of a micro-batch; a term whose weight is 0 at this step is left out, not computed."""
         raise NotImplementedError
 
-    # -- the step -----------------------------------------------------------------------------------------------------------------
+    # -- the step --------------------------------------------------------------------------------------------------------------
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return Σ weight · term. Lightning divides by the micro-batches and averages over ranks; both are undone here."""
@@ -122,7 +122,7 @@ class TransferModule(pl.LightningModule):
         """Modules whose parameters the optimizer sees, each clipped on its own."""
         return dict(self.models.items())
 
-    # -- optimizer ----------------------------------------------------------------------------------------------------------------
+    # -- optimizer -------------------------------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> Any:
         """Return one AdamW over named groups and its learning-rate schedule, a function of progress."""
@@ -138,7 +138,7 @@ class TransferModule(pl.LightningModule):
         norms = clip_per_encoder(self.trained, self.training_settings.clip)
         self._note({f"train/gradient_norm_{name}": norm for name, norm in norms.items()})
 
-    # -- what is logged -----------------------------------------------------------------------------------------------------------
+    # -- what is logged --------------------------------------------------------------------------------------------------------
 
     def _note(self, values: Mapping[str, Tensor]) -> None:
         # Micro-batch terms are parts of one sum. Tensors stay on the device: the recorder reads them late, many steps at once.

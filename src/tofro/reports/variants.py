@@ -1,7 +1,8 @@
 """Tells apart runs of one method whose configs differ: a row of a table is one config over seeds, never a mixture.
 
-In: runs with the configs that bear on their results. Out: the same runs, their ``variant`` naming what differs among them, such as
-``alignment.weight=0.5`` or ``from scratch``. Seeds and templates are not variants; starting points of different seeds neither.
+In: runs with the configs that bear on their results. Out: the same runs, their ``variant`` naming what differs among them, such
+as ``alignment.weight=0.5`` or ``from scratch``. Seeds and templates are not variants; starting points of different seeds
+neither.
 """
 
 from __future__ import annotations

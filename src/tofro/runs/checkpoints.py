@@ -1,7 +1,7 @@
 """Checkpoints as verified directories: written beside their target, synced, renamed; the newest intact one resumes a run.
 
-``checkpoints/step-<n>/`` holds ``state.ckpt`` (Lightning's state, tensors and plain values only) and ``manifest.json`` (its sha256).
-Leaves out signals and asynchronous writing.
+``checkpoints/step-<n>/`` holds ``state.ckpt`` (Lightning's state, tensors and plain values only) and ``manifest.json`` (its
+sha256). Leaves out signals and asynchronous writing.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ KEEP = 2  # checkpoints on disk: the newest, and one to fall back on
 class Checkpoints(pl.Callback):
     """Saves every ``every`` steps and at the last, and runs an evaluation that an interrupted run still owes.
 
-    A checkpoint at an evaluation step is written before the evaluation, so it records that the evaluation is owed; Lightning alone
-    would skip it on resume. The budget's end is decided here too: the run stops at the step that uses it up, evaluated.
+    A checkpoint at an evaluation step is written before the evaluation, so it records that the evaluation is owed; Lightning
+    alone would skip it on resume. The budget's end is decided here too: the run stops at the step that uses it up, evaluated.
     """
 
     def __init__(self, folder: Path, clock: Clock, every: int) -> None:

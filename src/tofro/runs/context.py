@@ -1,7 +1,7 @@
 """What a run works with, made once and only when asked for: corpus, task, tokenizer, token stores and the starting models.
 
-In: a sealed config and the run's folder. Out: :class:`Context`. Starting points are explicit and ordered (contract 7): the run's own
-checkpoint (runs/fit.py), then ``init_from``, then scratch.
+In: a sealed config and the run's folder. Out: :class:`Context`. Starting points are explicit and ordered (contract 7): the
+run's own checkpoint (runs/fit.py), then ``init_from``, then scratch.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Counts the floating-point operations of training on a sample of steps, by torch's own counter.
 
-In: the steps of a fit. Out: FLOPs per token, forward and backward, of the steps sampled, times all tokens. Leaves out optimizer and
-element-wise work, which the counter does not see.
+In: the steps of a fit. Out: FLOPs per token, forward and backward, of the steps sampled, times all tokens. Leaves out optimizer
+and element-wise work, which the counter does not see.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ STREAM = key("flops")
 
 
 class FlopCounting(pl.Callback):
-    """Counts one step of every eighth of the run, at a random place in it, so that no rhythm of the method is mistaken for the whole."""
+    """Counts one step of every eighth of the run, at a random place in it, so that no rhythm of the method misleads."""
 
     def __init__(self, clock: Clock) -> None:
         self.every = EVERY if clock.steps is None else max(1, clock.steps // SAMPLES)

@@ -1,7 +1,7 @@
 """Trackers as views of metrics.jsonl. wandb works without an account: offline by itself where no key is known, never a prompt.
 
-In: :class:`LoggerSettings`, the run's config and folder. Out: a Lightning logger that the recorder hands every row to. Sent are the
-rows and the run's identity; not the command line, the code or the environment.
+In: :class:`LoggerSettings`, the run's config and folder. Out: a Lightning logger that the recorder hands every row to. Sent are
+the rows and the run's identity; not the command line, the code or the environment.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What is measured of an encoder: held-out masked words, sentence pairs, and linear probes on tasks.
 
-In: a run's context and a model. Out: ``{"<split>/<what>_<encoder>": number}``. The measures of a starting point are kept under the
-cache, because every run from that point needs them; everything else is computed afresh.
+In: a run's context and a model. Out: ``{"<split>/<what>_<encoder>": number}``. The measures of a starting point are kept under
+the cache, because every run from that point needs them; everything else is computed afresh.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def held_out(context: Context, model: Model) -> dict[str, float]:
 
 
 def chance(context: Context) -> dict[str, float]:
-    """Return what needs no encoder: the unigram cross-entropy of the same masked positions, and the leak classifier's accuracy."""
+    """Return what needs no encoder: the unigram cross-entropy of the same positions, and the leak classifier's accuracy."""
     tokenizer, train = context.start.tokenizer, context.store("train")
     table = unigram_log_probabilities(train.ids, tokenizer.vocabulary)
     values = unigram(_held_out_batches(context), table)

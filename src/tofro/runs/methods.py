@@ -1,7 +1,7 @@
 """The methods: what a run does between its start and its result. Each is a function of a method's settings and a run's context.
 
-In: :class:`Context`. Out: :class:`Outcome`, plain numbers and names, with the models saved under ``models/``. A method is chosen by
-its ``_target_`` in conf/method; the training itself is a module (modules/) and a fit (runs/fit.py).
+In: :class:`Context`. Out: :class:`Outcome`, plain numbers and names, with the models saved under ``models/``. A method is
+chosen by its ``_target_`` in conf/method; the training itself is a module (modules/) and a fit (runs/fit.py).
 """
 
 from __future__ import annotations

@@ -23,7 +23,8 @@ from tofro.text.pydoc import fingerprint_pydoc
 def run(config: DictConfig, overrides: list[str]) -> Result:
     """Carry the run out, or return its result where it is finished.
 
-    ``overrides`` are what the user typed; they go into the record, not into the identity. ValueError for every mistake of the user.
+    ``overrides`` are what the user typed; they go into the record, not into the identity. ValueError for every mistake of the
+    user.
     """
     who = identify(config)
     folder = outputs_of(config) / who.name

@@ -1,7 +1,7 @@
 """Which weights a run keeps and when it stops early: one callback, because the two must agree.
 
-In: the monitored validation metric after each evaluation. Out: the best weights, restored at the end, and a stop once ``patience``
-evaluations have brought no improvement. The first of equal values wins.
+In: the monitored validation metric after each evaluation. Out: the best weights, restored at the end, and a stop once
+``patience`` evaluations have brought no improvement. The first of equal values wins.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A study: many runs under one claim. Plans, skips what is finished, runs the rest in one process.
 
-In: a folder with ``study.yaml``. Out: run folders and ``study.json`` under ``<outputs_dir>/<study>/``, for the report. A stage that
-starts from another stage's models names that stage; the models are found by the config that makes them, never by date. Planning is
-torch-free, so a study whose runs are all finished answers at once.
+In: a folder with ``study.yaml``. Out: run folders and ``study.json`` under ``<outputs_dir>/<study>/``, for the report. A stage
+that starts from another stage's models names that stage; the models are found by the config that makes them, never by date.
+Planning is torch-free, so a study whose runs are all finished answers at once.
 """
 
 from __future__ import annotations
