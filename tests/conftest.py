@@ -72,7 +72,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def small(world: Path, tmp_path: Path) -> list[str]:
-    """Overrides of a run that takes a second: a two-layer encoder of width 32 on the small world."""
+    """Overrides of a run that takes a second, with an outputs_dir of the test's own."""
+    return small_run(world, tmp_path / "outputs")
+
+
+def small_run(world: Path, outputs: Path) -> list[str]:
+    """Return the overrides of a two-layer encoder of width 32 on the small world."""
     return [
         "corpus=text",
         f"corpus.path={world / 'corpus.txt'}",
@@ -91,5 +96,5 @@ def small(world: Path, tmp_path: Path) -> list[str]:
         "method.probes=[]",
         "trainer.progress=false",
         "trainer.accelerator=cpu",
-        f"outputs_dir={tmp_path / 'outputs'}",
+        f"outputs_dir={outputs}",
     ]

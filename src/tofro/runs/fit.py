@@ -7,6 +7,7 @@ Leaves out which module and which data (runs/methods.py).
 from __future__ import annotations
 
 import logging
+import signal
 import time
 import warnings
 from dataclasses import dataclass
@@ -62,9 +63,11 @@ def fit(module: TransferModule, data: pl.LightningDataModule, budget: BudgetSett
         callbacks = [counting, recorder, selection, TrainingProgress(report, clock), *place.callbacks, checkpoints]
         with quiet():
             trainer = assemble(budget, place, callbacks, clock.evaluate_every * budget.accumulate)
-            trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+            try:
+                trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
+            except SystemExit:  # Lightning's answer to Ctrl-C, after telling the process to ignore any further one
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+                raise KeyboardInterrupt from None
     selection.restore(module)
     seconds = clock.elapsed
     return FitReport(

@@ -35,6 +35,9 @@ def run(config: DictConfig, overrides: list[str]) -> Result:
     existed = folder.exists()
     with locked(folder):
         check_identity(folder, who.full)
+        data = read_result(folder)
+        if data is not None:  # another process has finished it in the meantime
+            return Result(folder, data, reused=True)
         try:
             return Result(folder, _carry_out(config, overrides, who, folder))
         except ValueError:
