@@ -111,7 +111,8 @@ def _for_users(warning: warnings.WarningMessage) -> bool:
 
 def _leave_nothing(folder: Path) -> None:
     """Remove a folder that a refused run made, if nothing was computed in it."""
-    if (folder / "metrics.jsonl").exists() or (folder / "checkpoints").exists():
+    record = folder / "metrics.jsonl"
+    if (folder / "checkpoints").exists() or (record.exists() and record.stat().st_size):
         return
     for path in folder.iterdir():
         if path.is_file():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import shlex
 import sys
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,14 +63,17 @@ def read_study(folder: Path) -> Study:
     if not path.is_file():
         raise ValueError(f"{path}: there is no study file; give a folder with a study.yaml, such as experiments/quickstart")
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.safe_load(path.read_bytes())
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(data, dict) or "title" not in data or not data.get("stages"):
         raise ValueError(f"{path}: needs a title and at least one stage under stages")
     _only(path, "", data, STUDY_KEYS)
+    _typed(path, "", data, {"stages": dict, "shared": list, "expect": dict, "floors": bool})
     for name, stage in data["stages"].items():
+        _typed(path, "stages.", data["stages"], {name: dict})
         _only(path, f"stages.{name}.", stage, STAGE_KEYS)
+        _typed(path, f"stages.{name}.", stage, {"init_from": str, "overrides": list, "grid": dict})
         earlier = list(data["stages"])[: list(data["stages"]).index(name)]
         if stage.get("init_from") and stage["init_from"] not in earlier:
             raise ValueError(f"{path}: stages.{name}.init_from names {stage['init_from']!r}, which is no earlier stage")
@@ -80,6 +84,13 @@ def _only(path: Path, prefix: str, data: dict[str, Any], known: set[str]) -> Non
     unknown = sorted(set(data) - known)
     if unknown:
         raise ValueError(f"{path}: unknown key {prefix}{unknown[0]}; known are {', '.join(sorted(known))}")
+
+
+def _typed(path: Path, prefix: str, data: dict[str, Any], types: dict[str, type]) -> None:
+    words = {dict: "a mapping", list: "a list", bool: "true or false", str: "text"}
+    for name, kind in types.items():
+        if name in data and not isinstance(data[name], kind):
+            raise ValueError(f"{path}: {prefix}{name} must be {words[kind]}, not {data[name]!r}")
 
 
 def plan(study: Study, overrides: list[str]) -> list[Planned]:
@@ -117,7 +128,7 @@ def _combinations(study: Study, name: str, stage: dict[str, Any]) -> Iterator[li
         if not isinstance(values, list) or not values:
             raise ValueError(f"{study.path}: stages.{name}.grid.{key} must be a list of values")
     for values in itertools.product(*grid.values()):
-        chosen = [f"{key}={value}" for key, value in zip(grid, values, strict=True)]
+        chosen = [f"{key}={'null' if value is None else value}" for key, value in zip(grid, values, strict=True)]
         # groups first: `method=...` chooses options that the stage's own keys may then change
         yield [*chosen, *(stage.get("overrides") or [])]
 
@@ -165,4 +176,7 @@ def _run_all(todo: list[Planned]) -> int:
         except ValueError as error:
             failed += 1
             print(f"  failed: {error}", file=sys.stderr, flush=True)
+        except Exception:  # a bug, or memory that ran out: the other runs have a right to run
+            failed += 1
+            traceback.print_exc()
     return failed
