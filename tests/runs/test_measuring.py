@@ -1,0 +1,105 @@
+"""What is measured of ``pre``: the same numbers from the cache as afresh, and those of its start where it has not moved."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.runs.conftest import LONG, Chain, carry_out
+from tofro.config.compose import compose
+from tofro.encoders.folder import load_model
+from tofro.runs import measuring
+from tofro.runs.context import Context
+from tofro.runs.measuring import measure, probe_tasks, start_measures
+
+
+def context_of(chain: Chain, outputs: Path, *overrides: str) -> Context:
+    return Context(compose([*chain.base, chain.start(), "method=full", f"outputs_dir={outputs}", *overrides]), outputs)
+
+
+def refuse(*arguments: Any) -> None:
+    raise AssertionError("measured again")
+
+
+def test_the_measures_of_a_start_are_kept_and_equal_to_fresh_ones(
+    chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = context_of(chain, tmp_path)
+    first = start_measures(context, context.settings("method"))
+    model = load_model(chain.runs["pretrain"].folder / "models" / "pre").model
+    assert first == measure(context_of(chain, tmp_path), model, "start")
+    (kept,) = (tmp_path / "cache" / "measures").iterdir()
+    assert json.loads(kept.read_text(encoding="utf-8")) == first
+    monkeypatch.setattr(measuring, "measure", refuse)
+    assert start_measures(context_of(chain, tmp_path, "seed=3", "optimizer.lr=1e-3"), context.settings("method")) == first
+
+
+@pytest.mark.parametrize(
+    "override", ["objective.length=40", "task.max_length=24", "task.train_rows=50", "corpus.validation_share=0.3", "other start"]
+)
+def test_whatever_bears_on_a_measure_asks_for_a_new_one(
+    chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, override: str
+) -> None:
+    measured: list[str] = []
+    monkeypatch.setattr(measuring, "measure", lambda context, model, encoder: measured.append(encoder) or {"x": 1.0})
+    other = f"init_from={chain.runs['full'].folder}" if override == "other start" else override
+    for more in ((), (other,), (other,)):
+        context = context_of(chain, tmp_path, *more)
+        start_measures(context, context.settings("method"))
+    assert measured == ["start", "start"]
+
+
+@pytest.mark.parametrize("method", ["full", "partial"])
+def test_a_method_that_leaves_pre_alone_says_so_in_its_measures(chain: Chain, method: str) -> None:
+    assert_unmoved(chain.runs[method].metrics)
+
+
+def assert_unmoved(metrics: dict[str, float]) -> None:
+    start = {name: value for name, value in metrics.items() if name.endswith("_start")}
+    assert {"validation/mlm_loss_start", "validation/pair_accuracy_start", "test/probe_task_start"} <= set(start)
+    assert {f"{name.removesuffix('_start')}_pre": value for name, value in start.items()} == {
+        name: value for name, value in metrics.items() if name.endswith("_pre")
+    }
+
+
+def test_two_way_measures_the_pre_that_it_moved_and_no_other(chain: Chain, tmp_path: Path) -> None:
+    metrics = chain.runs["two_way"].metrics
+    assert metrics["validation/mlm_loss_pre"] != metrics["validation/mlm_loss_start"]
+    assert metrics["validation/mlm_count_pre"] == metrics["validation/mlm_count_start"]  # the very same masks
+    start = {name: value for name, value in metrics.items() if name.endswith("_start")}
+    assert start == {name: value for name, value in chain.runs["full"].metrics.items() if name.endswith("_start")}
+    model = load_model(chain.runs["two_way"].folder / "models" / "pre").model
+    fresh = measure(context_of(chain, tmp_path), model, "pre")
+    assert fresh == {name: value for name, value in metrics.items() if name.endswith("_pre")}
+    short = [*chain.base, chain.start(), "method=two_way", "budget.steps=2", f"outputs_dir={tmp_path}"]
+    assert_unmoved(carry_out([*short, "alignment.weight=0"]).metrics)
+
+
+def test_pretraining_is_measured_against_its_own_start_and_against_chance(chain: Chain) -> None:
+    metrics = chain.runs["pretrain"].metrics
+    assert metrics["validation/mlm_loss_pre"] < metrics["validation/mlm_loss_start"]
+    assert metrics["validation/mlm_loss_start"] == pytest.approx(5.26, abs=0.1)  # ln 192, nothing learnt
+    assert 0 < metrics["validation/unigram_nats"] < 5.26
+    assert 0.4 < metrics["validation/leak_accuracy"] < 0.6
+    adapted = chain.runs["full"].metrics
+    for name in ("mlm_loss", "pair_accuracy"):  # the next run starts where this one ended
+        assert adapted[f"validation/{name}_start"] == metrics[f"validation/{name}_pre"]
+
+
+def test_measures_can_be_left_out(chain: Chain, tmp_path: Path) -> None:
+    result = carry_out([*chain.base, chain.start(), "method=full", *LONG, "method.measure=false", f"outputs_dir={tmp_path}"])
+    assert not [name for name in result.metrics if name.endswith(("_start", "_pre"))]
+    assert result.score == chain.runs["full"].score  # neither the training nor its score depends on what is measured
+
+
+def test_the_own_task_is_probed_once_and_the_others_as_they_stand(
+    chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measuring, "built_in_task", lambda name: name)
+    context = context_of(chain, tmp_path, "method.probes=[pydoc_kind,task]", "task.name=task")
+    assert [getattr(task, "name", task) for task in probe_tasks(context)] == ["task", "pydoc_kind"]
+    pretraining = context_of(chain, tmp_path, "method=pretrain", "method.probes=[pydoc_kind]")
+    assert probe_tasks(pretraining) == ["pydoc_kind"]
