@@ -29,13 +29,21 @@ def name_variants(runs: Sequence[RunRecord]) -> tuple[RunRecord, ...]:
 def _named(group: list[RunRecord]) -> list[RunRecord]:
     configs = [_config(run) for run in group]
     differing = [key for key in _keys(configs) if len({str(config.get(key)) for config in configs}) > 1]
-    # where a named part differs, what hangs on its choice (its own keys, its presets) need not be told as well
     named = [key for key in differing if key.endswith("_target_")]
-    told = [key for key in differing if key in named or not any(key.startswith(name.removesuffix("_target_")) for name in named)]
+    told = [key for key in differing if key in named or _differs_within(key, named, configs)]
     return [
-        replace(run, variant=", ".join(filter(None, (run.variant, *_words(config, told)))))
+        replace(run, variant=", ".join(filter(None, (*_words(config, told), run.variant))))
         for run, config in zip(group, configs, strict=True)
     ]
+
+
+def _differs_within(key: str, named: Sequence[str], configs: Sequence[dict[str, Any]]) -> bool:
+    """Say whether a key differs among runs that chose the same named part; what comes with the choice need not be told too."""
+    owners = [name for name in named if key.startswith(name.removesuffix("_target_"))]
+    values: dict[tuple[str, ...], set[str]] = {}
+    for config in configs:
+        values.setdefault(tuple(str(config.get(name)) for name in owners), set()).add(str(config.get(key)))
+    return any(len(found) > 1 for found in values.values())
 
 
 def _config(run: RunRecord) -> dict[str, Any]:

@@ -1,0 +1,90 @@
+"""A row of a table is one config over seeds: runs that differ in anything else are told apart by it, and only by it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tofro.reports.arms import arms_of
+from tofro.reports.collect import RunRecord
+from tofro.reports.variants import name_variants
+
+LOSS = "alignment.loss._target_"
+INFONCE, MSE = "tofro.objectives.alignment.infonce", "tofro.objectives.alignment.mse"
+
+
+def run(seed: int = 0, method: str = "two_way", variant: str = "", start: str | None = "0a1b2c3d", **config: Any) -> RunRecord:
+    """A finished run on one task; dots in keys are written as two underscores."""
+    keys = {name.replace("__", "."): value for name, value in config.items()}
+    keys |= {"seed": seed, "init_from": f"run:{start}"}
+    name = f"{method}-{seed}-{variant}-{start}-{sorted(keys.items())}"
+    return RunRecord(Path(name), "1" * 8, method, seed, variant, "kind", lineage={"init_from": start}, config=keys)
+
+
+def variants(*runs: RunRecord) -> list[str]:
+    return [each.variant for each in name_variants(runs)]
+
+
+def rows(*runs: RunRecord) -> dict[str, int]:
+    """Return {label of a row: its runs} of the table."""
+    return {arm.label: len(arm.runs) for arm in arms_of(name_variants(runs), "kind")}
+
+
+def test_seeds_are_not_variants() -> None:
+    assert rows(*(run(seed, alignment__weight=0.5) for seed in range(3))) == {"two_way": 3}
+    assert variants(run(0, start="00000000"), run(1, start="11111111")) == ["", ""]  # nor are starts of another seed
+
+
+def test_two_weights_are_two_rows_and_a_default_goes_unsaid() -> None:
+    runs = [run(seed, **weight) for weight in ({"alignment__weight": 0.5}, {}) for seed in range(3)]
+    assert rows(*runs) == {"two_way, λ=0.5": 3, "two_way": 3}
+
+
+def test_only_what_differs_is_told() -> None:
+    one, two = run(optimizer__lr=3, tuning__k=1, budget__steps=9), run(optimizer__lr=3, tuning__k=2, budget__steps=9)
+    assert variants(one, two) == ["k=1", "k=2"]
+
+
+def test_methods_and_tasks_are_compared_with_their_like() -> None:
+    assert variants(run(method="full", optimizer__lr=1), run(method="two_way", optimizer__lr=2)) == ["", ""]
+
+
+def test_a_run_from_scratch_says_so() -> None:
+    assert variants(run(method="full"), run(method="full", start=None)) == ["", "from scratch"]
+    assert variants(run(method="full", start=None)) == [""]
+    assert variants(run(method="pretrain", start=None), run(1, method="pretrain", start="0a1b2c3d")) == ["", ""]
+
+
+def test_a_named_part_stands_for_what_it_brings() -> None:
+    one = run(**{LOSS: INFONCE, "alignment__loss__temperature": 0.07})
+    two = run(**{LOSS: MSE})
+    assert variants(one, two) == ["infonce", "mse"]
+
+
+def test_two_settings_of_one_named_part_are_two_rows() -> None:
+    """A row must never be a mixture, also where a third run differs in the part itself."""
+    runs = [run(seed, **{LOSS: INFONCE, "alignment__loss__temperature": heat}) for heat in (0.07, 0.2) for seed in (0, 1)]
+    runs += [run(seed, **{LOSS: MSE}) for seed in (0, 1)]
+    assert rows(*runs) == {
+        "two_way, infonce, alignment.loss.temperature=0.07": 2,
+        "two_way, infonce, alignment.loss.temperature=0.2": 2,
+        "two_way, mse": 2,
+    }
+
+
+def test_templates_are_no_variants_and_their_calibrations_are() -> None:
+    prompts = [
+        run(method="prompt", variant=f"template {template}", prompt__template=template, prompt__calibration=calibration)
+        for calibration in ("none", "contextual")
+        for template in range(3)
+    ]
+    assert rows(*prompts[:3]) == {"prompt, 3 templates": 3}
+    assert rows(*prompts) == {
+        "prompt, prompt.calibration=none, 3 templates": 3,
+        "prompt, prompt.calibration=contextual, 3 templates": 3,
+    }
+
+
+def test_the_order_of_runs_is_kept() -> None:
+    runs = [run(0, method="full"), run(0), run(1, method="full"), run(1)]
+    assert [each.method for each in name_variants(runs)] == ["full", "two_way", "full", "two_way"]
