@@ -19,11 +19,7 @@ from tofro.config.explain import misspelt_defaults
 from tofro.config.schema import SETTINGS, RunConfig, seal
 
 REAL = composing.conf_folder()
-NEEDS = {
-    "corpus/text": ["corpus.path=a.txt", "corpus.name=a"],
-    "task/file": ["task.path=a.csv", "task.name=a"],
-    "method/prompt": ["prompt._target_=tofro.tokens.cloze.Scorer"],
-}
+NEEDS = {"corpus/text": ["corpus.path=a.txt"], "task/file": ["task.path=a.csv"], "method/prompt": ["prompt=pydoc_kind"]}
 
 
 def choices() -> list[str]:

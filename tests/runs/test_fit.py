@@ -74,12 +74,25 @@ class Kill(pl.Callback):
         self._at("after evaluation", trainer)
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-@pytest.mark.parametrize("checkpoint_every", [1, 3, 4])
-@pytest.mark.parametrize(
-    ("moment", "step"),
-    [("step", 7), ("before evaluation", 8), ("in evaluation", 8), ("after evaluation", 8), ("in evaluation", 12)],
-)
+MOMENTS = [("step", 7), ("before evaluation", 8), ("in evaluation", 8), ("after evaluation", 8), ("in evaluation", 12)]
+QUICK = {  # (moment, step, checkpoint_every, accumulate): every moment, every interval, and cut batches, each more than once
+    ("step", 7, 3, 1),
+    ("step", 7, 4, 2),
+    ("before evaluation", 8, 4, 1),
+    ("in evaluation", 8, 1, 2),
+    ("in evaluation", 8, 4, 1),
+    ("after evaluation", 8, 1, 1),
+    ("after evaluation", 8, 3, 2),
+    ("in evaluation", 12, 4, 1),
+}
+KILLS = [
+    pytest.param(*each, marks=[] if each in QUICK else [pytest.mark.slow])
+    for each in ((*moment, every, accumulate) for moment in MOMENTS for every in (1, 3, 4) for accumulate in (1, 2))
+]
+assert len([each for each in KILLS if not each.marks]) == len(QUICK)
+
+
+@pytest.mark.parametrize(("moment", "step", "checkpoint_every", "accumulate"), KILLS)
 def test_a_killed_run_resumes_bit_identically(
     bench: Bench, moment: str, step: int, checkpoint_every: int, accumulate: int
 ) -> None:
