@@ -27,6 +27,9 @@ from tofro.tokens.tokenizer import Tokenizer
 Build = Callable[[int, np.ndarray], Batch]  # (epoch, samples) -> batch
 
 
+EVALUATION_BATCH = 64  # sequences without gradients; has no bearing on a metric beyond rounding
+
+
 @dataclass(frozen=True)
 class Loading:
     """How batches are shared out: ``batch`` samples a step over all ranks, cut into ``accumulate`` micro-batches on each."""
@@ -140,7 +143,9 @@ class PretrainingData(_Data):
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return the evaluation batches, the same for every seed."""
         return self._evaluation(
-            evaluation_batches(self.validation, self.tokenizer, self.objective, self.loading.batch, self.limit)
+            evaluation_batches(
+                self.validation, self.tokenizer, self.objective, max(self.loading.batch, EVALUATION_BATCH), self.limit
+            )
         )
 
     def _build(self, epoch: int, samples: np.ndarray) -> Batch:
@@ -168,11 +173,11 @@ class TaskData(_Data):
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return the validation batches."""
-        return self._evaluation(self.builders["validation"].batches(self.loading.batch))
+        return self._evaluation(self.builders["validation"].batches(max(self.loading.batch, EVALUATION_BATCH)))
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Return the test batches."""
-        return self._evaluation(self.builders["test"].batches(self.loading.batch))
+        return self._evaluation(self.builders["test"].batches(max(self.loading.batch, EVALUATION_BATCH)))
 
     def _build(self, epoch: int, samples: np.ndarray) -> Batch:
         return self.builders["train"].build(samples)

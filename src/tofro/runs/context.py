@@ -52,6 +52,11 @@ class Context:
         self.cache = cache_of(config)
         self.shown: bool = config.trainer.progress
 
+    @property
+    def run_id(self) -> str:
+        """The run's id, with which its folder's name ends."""
+        return self.folder.name.rpartition("-")[2]
+
     def settings(self, group: str) -> Any:
         """Return a group's settings as the dataclass that its room takes."""
         return OmegaConf.to_object(self.config[group])

@@ -7,6 +7,7 @@ the cache, because every run from that point needs them; everything else is comp
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -30,37 +31,41 @@ BATCH = 64  # sequences of an evaluation batch; no measure depends on it
 VERSION = 1  # of the measures: a change makes kept ones stale
 
 
-def measure(context: Context, model: Model, encoder: str) -> dict[str, float]:
-    """Return retention (held-out MLM loss, pair accuracy) and use (linear probes) of ``model``, named for ``encoder``."""
-    values = {f"validation/{name}_{encoder}": value for name, value in held_out(context, model).items()}
+def measure(context: Context, model: Model, encoder: str, lineage: str | None = None) -> dict[str, float]:
+    """Return retention (held-out MLM loss, pair accuracy) and use (linear probes) of ``model``, named for ``encoder``.
+
+    ``lineage`` names what the model is, by a run's id or a folder's hash: its measures are then kept for the runs that start
+    from it.
+    """
+    held_out_by = [context.corpus.fingerprint, vars(context.settings("objective"))]
+    known = _kept(context, lineage, held_out_by, lambda: held_out(context, model))
+    values = {f"validation/{name}_{encoder}": value for name, value in known.items()}
     tasks = probe_tasks(context)
     with progress(f"probing {encoder}", "tasks", context.shown) as report:
         for done, task in enumerate(tasks):
             report(done, len(tasks))
-            values[f"test/probe_{task.name}_{encoder}"] = probe(context, model, task)["test"]
+            by = [task.fingerprint, context.config.task.max_length]
+            scores = _kept(context, lineage, by, lambda task=task: probe(context, model, task, ("test",)))  # type: ignore[misc]
+            values[f"test/probe_{task.name}_{encoder}"] = scores["test"]
     return values
 
 
 def start_measures(context: Context, settings: MethodSettings) -> dict[str, float]:
-    """Return the measures of the model both encoders started from, from the cache where they are known."""
+    """Return the measures of the model both encoders started from."""
     if not settings.measure:
         return {}
-    start = context.start
-    if start.lineage is None:
-        return measure(context, start.model, "start")
-    key = [
-        VERSION,
-        start.lineage,
-        context.config.task.max_length,
-        context.corpus.fingerprint,
-        vars(context.settings("objective")),
-        *sorted(task.fingerprint for task in probe_tasks(context)),
-    ]
-    path = context.cache / "measures" / f"{hash_json(key)[:16]}.json"
+    return measure(context, context.start.model, "start", context.start.lineage)
+
+
+def _kept(context: Context, lineage: str | None, made_by: list[Any], compute: Callable[[], dict[str, float]]) -> dict[str, float]:
+    """Return ``compute()``, or what it returned before for the same model and ``made_by``."""
+    if lineage is None:
+        return compute()
+    path = context.cache / "measures" / f"{hash_json([VERSION, lineage, *made_by])[:16]}.json"
     if path.exists():
         known: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
         return known
-    values = measure(context, start.model, "start")
+    values = compute()
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, values)
     return values
@@ -86,9 +91,9 @@ def _held_out_batches(context: Context) -> Any:
     return evaluation_batches(context.store("validation"), context.start.tokenizer, context.settings("objective"), BATCH)
 
 
-def probe(context: Context, model: Model, task: Task) -> dict[str, float]:
+def probe(context: Context, model: Model, task: Task, splits: Sequence[str] = ("validation", "test")) -> dict[str, float]:
     """Return {split: score} of a linear probe of the encoder, fitted on the task's training rows."""
-    return probe_task(model, context.start.tokenizer, task, context.config.task.max_length)
+    return probe_task(model, context.start.tokenizer, task, context.config.task.max_length, splits=splits)
 
 
 def task_score(context: Context, model: Model, split: str) -> float:

@@ -63,7 +63,7 @@ def pretrain(settings: MethodSettings, context: Context) -> Outcome:
     data = PretrainingData(context.store("train"), context.store("validation"), start.tokenizer, objective, context.loading())
     report = _fit(context, Pretraining(model, objective, context.training(data.steps_per_epoch)), data)
     _save(context, pre=model)
-    metrics = measure(context, model, "pre") | start_measures(context, settings) | chance(context)
+    metrics = measure(context, model, "pre", context.run_id) | start_measures(context, settings) | chance(context)
     return Outcome(
         score="validation/mlm_loss_pre",
         metrics=metrics | _fit_metrics(report),
