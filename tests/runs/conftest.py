@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pytest
 
 from tests.conftest import small_run
 from tofro.config.compose import compose
+from tofro.runs import counting
 from tofro.runs.folder import Result
 from tofro.runs.run import run
 
@@ -53,6 +54,14 @@ class Chain:
     def start(self) -> str:
         """Return the override that starts from the pretrained run."""
         return f"init_from={self.runs['pretrain'].folder}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _count_rarely() -> Iterator[None]:
+    """Count the operations of one step a run: a counted step takes ten times as long, and these runs have few."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(counting, "SAMPLES", 1)
+        yield
 
 
 @pytest.fixture(scope="session")

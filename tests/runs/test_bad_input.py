@@ -121,7 +121,7 @@ CASES: dict[str, tuple[Make, list[str]]] = {
     "more layers than the encoder has": (flags("method=partial", "tuning=top_k", "tuning.k=3"), ["tuning.k", "2"]),
     "a contrast with one row": (
         flags("method=two_way", "budget.batch=2", "budget.accumulate=2"),
-        ["budget.batch", "budget.accumulate"],
+        ["alignment=infonce", "budget.batch"],
     ),
 }
 

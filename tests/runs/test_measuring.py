@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.runs.conftest import LONG, Chain, carry_out
 from tofro.config.compose import compose
@@ -24,32 +24,57 @@ def refuse(*arguments: Any) -> None:
     raise AssertionError("measured again")
 
 
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is computed and not taken from the cache, with made-up numbers."""
+    seen: list[str] = []
+    monkeypatch.setattr(measuring, "held_out", lambda *rest: seen.append("held out") or {"mlm_loss": 1.0})
+    monkeypatch.setattr(measuring, "probe", lambda context, model, task, splits: seen.append(task.name) or {"test": 0.5})
+    return seen
+
+
 def test_the_measures_of_a_start_are_kept_and_equal_to_fresh_ones(
     chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context = context_of(chain, tmp_path)
     first = start_measures(context, context.settings("method"))
     model = load_model(chain.runs["pretrain"].folder / "models" / "pre").model
-    assert first == measure(context_of(chain, tmp_path), model, "start")
-    (kept,) = (tmp_path / "cache" / "measures").iterdir()
-    assert json.loads(kept.read_text(encoding="utf-8")) == first
-    monkeypatch.setattr(measuring, "measure", refuse)
-    assert start_measures(context_of(chain, tmp_path, "seed=3", "optimizer.lr=1e-3"), context.settings("method")) == first
+    assert first == measure(context_of(chain, tmp_path), model, "start")  # a model without lineage is always measured
+    assert set(first) > {"validation/mlm_loss_start", "validation/pair_accuracy_start", "test/probe_task_start"}
+    monkeypatch.setattr(measuring, "held_out", refuse)
+    monkeypatch.setattr(measuring, "probe", refuse)
+    again = context_of(chain, tmp_path, "seed=3", "optimizer.lr=1e-3", "method=two_way")
+    assert start_measures(again, again.settings("method")) == first
 
 
 @pytest.mark.parametrize(
-    "override", ["objective.length=40", "task.max_length=24", "task.train_rows=50", "corpus.validation_share=0.3", "other start"]
+    ("override", "anew"),
+    [
+        ("objective.length=40", ["held out"]),
+        ("corpus.validation_share=0.3", ["held out"]),
+        ("task.max_length=24", ["task"]),
+        ("task.train_rows=50", ["task"]),
+        ("other start", ["held out", "task"]),
+    ],
 )
 def test_whatever_bears_on_a_measure_asks_for_a_new_one(
-    chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, override: str
+    chain: Chain, tmp_path: Path, computed: list[str], override: str, anew: list[str]
 ) -> None:
-    measured: list[str] = []
-    monkeypatch.setattr(measuring, "measure", lambda context, model, encoder: measured.append(encoder) or {"x": 1.0})
     other = f"init_from={chain.runs['full'].folder}" if override == "other start" else override
     for more in ((), (other,), (other,)):
         context = context_of(chain, tmp_path, *more)
         start_measures(context, context.settings("method"))
-    assert measured == ["start", "start"]
+    assert computed == ["held out", "task", *anew]
+
+
+def test_other_weights_under_the_same_name_are_measured_anew(chain: Chain, tmp_path: Path, computed: list[str]) -> None:
+    """A run under a budget of minutes that is deleted and made again has the same id and other weights."""
+    for change in (0.0, 0.0, 1e-3):
+        context = context_of(chain, tmp_path)
+        with torch.no_grad():
+            next(context.start.model.encoder.parameters())[5, 3] += change
+        start_measures(context, context.settings("method"))
+    assert computed == ["held out", "task"] * 2
 
 
 @pytest.mark.parametrize("method", ["full", "partial"])

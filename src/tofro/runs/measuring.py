@@ -6,10 +6,13 @@ the cache, because every run from that point needs them; everything else is comp
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
+
+import torch
 
 from tofro.batches.labelled import task_batches
 from tofro.batches.pretraining import evaluation_batches
@@ -34,18 +37,19 @@ VERSION = 1  # of the measures: a change makes kept ones stale
 def measure(context: Context, model: Model, encoder: str, lineage: str | None = None) -> dict[str, float]:
     """Return retention (held-out MLM loss, pair accuracy) and use (linear probes) of ``model``, named for ``encoder``.
 
-    ``lineage`` names what the model is, by a run's id or a folder's hash: its measures are then kept for the runs that start
-    from it.
+    Where there is a ``lineage``, a run or a folder that keeps the model, the measures are kept too, for the runs that start from
+    it. They are found by the weights, not by that name: a run made again, by the clock or by other code, has other ones.
     """
+    kept_by = None if lineage is None else hash_json([weights_hash(model), context.start.tokenizer.fingerprint])
     held_out_by = [context.corpus.fingerprint, vars(context.settings("objective"))]
-    known = _kept(context, lineage, held_out_by, lambda: held_out(context, model))
+    known = _kept(context, kept_by, held_out_by, lambda: held_out(context, model))
     values = {f"validation/{name}_{encoder}": value for name, value in known.items()}
     tasks = probe_tasks(context)
     with progress(f"probing {encoder}", "tasks", context.shown) as report:
         for done, task in enumerate(tasks):
             report(done, len(tasks))
             by = [task.fingerprint, context.config.task.max_length]
-            scores = _kept(context, lineage, by, lambda task=task: probe(context, model, task, ("test",)))  # type: ignore[misc]
+            scores = _kept(context, kept_by, by, lambda task=task: probe(context, model, task, ("test",)))  # type: ignore[misc]
             values[f"test/probe_{task.name}_{encoder}"] = scores["test"]
     return values
 
@@ -57,11 +61,20 @@ def start_measures(context: Context, settings: MethodSettings) -> dict[str, floa
     return measure(context, context.start.model, "start", context.start.lineage)
 
 
-def _kept(context: Context, lineage: str | None, made_by: list[Any], compute: Callable[[], dict[str, float]]) -> dict[str, float]:
+def weights_hash(model: Model) -> str:
+    """Return the sha256 of a model's weights and their names."""
+    whole = hashlib.sha256()
+    for name, weight in model.state_dict().items():
+        whole.update(f"{name} {tuple(weight.shape)} {weight.dtype}\n".encode())
+        whole.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return whole.hexdigest()
+
+
+def _kept(context: Context, kept_by: str | None, made_by: list[Any], compute: Callable[[], dict[str, float]]) -> dict[str, float]:
     """Return ``compute()``, or what it returned before for the same model and ``made_by``."""
-    if lineage is None:
+    if kept_by is None:
         return compute()
-    path = context.cache / "measures" / f"{hash_json([VERSION, lineage, *made_by])[:16]}.json"
+    path = context.cache / "measures" / f"{hash_json([VERSION, kept_by, *made_by])[:16]}.json"
     if path.exists():
         known: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
         return known
