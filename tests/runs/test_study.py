@@ -187,6 +187,6 @@ def test_a_failing_run_stops_no_other_and_is_counted(
     assert "RuntimeError: out of memory" in err
     assert [read_result(each.folder) is not None for each in planned(folder)] == [False, False, True]
     assert "prompt" in out
+    assert run_study(folder, [])[1] == 2
     monkeypatch.setattr(studying, "run", run)
-    _, failed = run_study(folder, ["task.max_length=24"])
-    assert failed == 0
+    assert run_study(folder, ["task.max_length=24"])[1] == 0
