@@ -196,9 +196,11 @@ def _study(arguments: argparse.Namespace) -> int:
         trust(prefix)
     place, failed = run_study(arguments.folder, arguments.overrides, dry_run=arguments.dry_run)
     if not arguments.dry_run:
-        from tofro.reports.report import report
+        from tofro.reports.report import is_current, report
 
-        report([place], html=place / "report.html")
+        page = place / "report.html"
+        report([place], html=None if is_current(page) else page)
+        print(f"page: {page}")
     return MISTAKE if failed else DONE
 
 

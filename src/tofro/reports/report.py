@@ -119,3 +119,11 @@ def _write(path: Path, text: str) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def is_current(page: Path) -> bool:
+    """Say whether a page was written after every result in the folders beside it, so that drawing it again would change nothing."""
+    if not page.exists():
+        return False
+    written = page.stat().st_mtime_ns
+    return all(result.stat().st_mtime_ns <= written for result in page.parent.glob("*/result.json"))
