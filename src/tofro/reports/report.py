@@ -122,7 +122,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def is_current(page: Path) -> bool:
-    """Say whether a page was written after every result in the folders beside it, so that drawing it again would change nothing."""
+    """Say whether a page was written after every result in the folders beside it, so that a new one would be the same."""
     if not page.exists():
         return False
     written = page.stat().st_mtime_ns
