@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 
 from tofro.reports import formats
-from tofro.reports.arms import Arm, leaves_pre, measures_of, shifts
+from tofro.reports.arms import FLOORS, Arm, leaves_pre, measures_of, shifts
 from tofro.reports.cells import EMPTY, mean_cell, point_cells, slug
 from tofro.reports.collect import RunRecord
 from tofro.reports.formats import parse_metric
@@ -122,6 +122,7 @@ def _pair_interval(run: RunRecord) -> Cell:
 
 def flow_table(arms: Sequence[Arm]) -> Table | None:
     """Did knowledge flow back: measures of `pre` before and after each method, and the change paired by seed."""
+    arms = [arm for arm in arms if arm.method not in FLOORS]  # floors have no `pre`
     measures = measures_of(arms)
     rows: list[tuple[Cell, ...]] = []
     faint = set()
