@@ -58,7 +58,7 @@ def fit(module: TransferModule, data: pl.LightningDataModule, budget: BudgetSett
     counting = FlopCounting(clock)
     checkpoints = Checkpoints(place.folder / "checkpoints", clock, place.trainer.checkpoint_every)
     resume = newest_intact(checkpoints.folder)
-    with progress(place.label, "steps", place.trainer.progress) as report:
+    with progress(place.label, "seconds" if clock.steps is None else "steps", place.trainer.progress) as report:
         # The recorder stands before the checkpoints, which store how long its file is.
         callbacks = [counting, recorder, selection, TrainingProgress(report, clock), *place.callbacks, checkpoints]
         with quiet():
