@@ -37,6 +37,8 @@ VERSION = 1  # of the measures: a change makes kept ones stale
 def measure(context: Context, model: Model, encoder: str, lineage: str | None = None) -> dict[str, float]:
     """Return retention (held-out MLM loss, pair accuracy) and use (linear probes) of ``model``, named for ``encoder``.
 
+    With ``method.measure=false`` the probes are left out.
+
     Where there is a ``lineage``, a run or a folder that keeps the model, the measures are kept too, for the runs that start from
     it. They are found by the weights, not by that name: a run made again, by the clock or by other code, has other ones.
     """
@@ -44,7 +46,7 @@ def measure(context: Context, model: Model, encoder: str, lineage: str | None = 
     held_out_by = [context.corpus.fingerprint, vars(context.settings("objective"))]
     known = _kept(context, kept_by, held_out_by, lambda: held_out(context, model))
     values = {f"validation/{name}_{encoder}": value for name, value in known.items()}
-    tasks = probe_tasks(context)
+    tasks = probe_tasks(context) if context.config.method.measure else []
     with progress(f"probing {encoder}", "tasks", context.shown) as report:
         for done, task in enumerate(tasks):
             report(done, len(tasks))

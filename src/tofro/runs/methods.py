@@ -65,7 +65,7 @@ def pretrain(settings: MethodSettings, context: Context) -> Outcome:
     _save(context, pre=model)
     metrics = measure(context, model, "pre", context.run_id) | start_measures(context, settings) | chance(context)
     return Outcome(
-        score="validation/mlm_loss_pre",
+        score="validation/mlm_loss_pre" if objective.mlm_weight else "validation/pair_accuracy_pre",
         metrics=metrics | _fit_metrics(report),
         cost=_cost(report),
         lineage=_lineage(context),
