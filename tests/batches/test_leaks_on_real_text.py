@@ -54,4 +54,5 @@ def test_pairs_say_no_more_than_untouched_text(shared: Path, tmp_path: Path, nam
         drawn = accuracy(store, tokenizer, drawn_pairs(store, objective, PAIRS))
         untouched = accuracy(store, tokenizer, untouched_pairs(store, objective, PAIRS))
         if pair == "swap" or store.documents > 100:  # among few novels the partner's author decides, and the yardstick wavers
-            assert drawn <= untouched + 0.01, (pair, unit, length, drawn, untouched)
+            yardstick = max(untouched, 0.5)  # below chance it is noise: these pairs come from few documents
+            assert drawn <= yardstick + 0.01, (pair, unit, length, drawn, untouched)
