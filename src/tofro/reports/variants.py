@@ -13,7 +13,7 @@ from typing import Any
 
 from tofro.reports.collect import RunRecord
 
-NOT_VARIANTS = ("seed", "init_from", "init_from_ft", "prompt.template", "version")
+NOT_VARIANTS = ("seed", "init_from", "init_from_ft", "prompt.template", "method.measure", "method.probes", "version")
 SHORT = {"alignment.weight": "λ", "tuning.k": "k"}
 
 
