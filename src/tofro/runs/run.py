@@ -9,6 +9,7 @@ import shlex
 import time
 import warnings
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +52,18 @@ def identify(config: DictConfig, planned: Mapping[str, str] | None = None) -> Id
 
     def fingerprint(what: str) -> str:
         if what == "pydoc":
-            return fingerprint_pydoc()
+            return _installed_text()
         if planned and what in planned:
             return planned[what]
         return fingerprint_path(Path(what), cache_of(config))
 
     return identity(config, fingerprint)
+
+
+@lru_cache(maxsize=1)
+def _installed_text() -> str:
+    """Return the built-in text's fingerprint; what is installed does not change under a running process."""
+    return fingerprint_pydoc()
 
 
 def outputs_of(config: DictConfig) -> Path:
