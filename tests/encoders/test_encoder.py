@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from tofro.batches.types import Batch
-from tofro.encoders.attention import Layout, attend
+from tofro.encoders.attention import attend
+from tofro.encoders.layout import Layout
 from tofro.encoders.model import Model, build_model
 from tofro.encoders.pooling import pool
 from tofro.encoders.settings import EncoderSettings
@@ -36,7 +37,10 @@ def model() -> Model:
     return built
 
 
-@pytest.mark.parametrize("lengths", [LENGTHS, [5, 5, 5]])
+MIXED = [40, 3, 38, 39, 4, 1, 20, 3]  # makes groups, some of them full
+
+
+@pytest.mark.parametrize("lengths", [LENGTHS, [5, 5, 5], MIXED])
 def test_attention_equals_a_loop_over_sequences(lengths: list[int]) -> None:
     qkv = torch.randn(sum(lengths), 3, 2, 8, dtype=torch.float64, requires_grad=True)
     cu_seqlens = torch.tensor([0, *torch.tensor(lengths).cumsum(0).tolist()], dtype=torch.int32)
@@ -51,6 +55,16 @@ def test_attention_equals_a_loop_over_sequences(lengths: list[int]) -> None:
     weight = torch.randn_like(reference)
     gradients = [torch.autograd.grad((out * weight).sum(), qkv)[0] for out in (result, reference)]
     torch.testing.assert_close(*gradients, atol=1e-12, rtol=0)
+
+
+def test_grouping_pads_little_and_keeps_every_token() -> None:
+    cu_seqlens = torch.tensor([0, *torch.tensor(MIXED).cumsum(0).tolist()], dtype=torch.int32)
+    layout = Layout(cu_seqlens, max(MIXED), sum(MIXED))
+    grouped, whole = layout.grid, layout._whole()
+    assert [(group.rows, group.length) for group in grouped.groups] == [(3, 40), (1, 20), (4, 4)]
+    for grid in (grouped, whole):
+        assert grid.source[grid.places].tolist() == list(range(sum(MIXED)))
+        assert sum(group.rows * group.length for group in grid.groups) == len(grid.source)
 
 
 @pytest.mark.gpu

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tofro.batches.types import Batch
-from tofro.encoders.attention import Layout, attend
+from tofro.encoders.attention import attend
+from tofro.encoders.layout import Layout
 from tofro.encoders.settings import EncoderSettings
 
 

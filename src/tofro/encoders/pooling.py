@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from tofro.batches.types import Batch
-from tofro.encoders.attention import Layout
+from tofro.encoders.layout import Layout
 
 
 def first_states(states: Tensor, batch: Batch) -> Tensor:
