@@ -35,7 +35,7 @@ check: $(VENV)/.dev  ## style, types and the import contract
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.dev  ## speed, side by side with peers
+bench: $(VENV)/.dev  ## speed, side by side with peers; `python -m benchmarks --help` tells more
 	$(BIN)/python -m benchmarks
 
 clean:  ## remove caches and .venv, keep outputs

@@ -1,1 +1,1 @@
-"""Speed, side by side with peers."""
+"""Speed and memory, side by side with peers: ``python -m benchmarks`` (docs/performance.md)."""
