@@ -72,7 +72,8 @@ class Layout:
     def _grouped(self) -> Grid:
         lengths, order = self.lengths.sort(descending=True, stable=True)
         starts = self.cu_seqlens[:-1].long()[order]
-        groups, sources = [], []
+        groups: list[Group] = []
+        sources: list[Tensor] = []
         places = torch.empty(self.tokens, dtype=torch.int64)
         for first, last in pairwise(_bounds(lengths.tolist())):
             longest = int(lengths[first])
