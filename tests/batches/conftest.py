@@ -34,6 +34,8 @@ WORDS = [
 class Corpus:
     """Documents in a list, named by their content."""
 
+    words = "tokenizer"
+
     def __init__(self, documents: list[list[str]], name: str = "written") -> None:
         self.name, self.content, self.fingerprint = name, documents, str(hash(str(documents)))
 

@@ -52,6 +52,18 @@ def test_order_and_spelled_out_defaults_do_not_matter() -> None:
     assert identify("method=two_way", "budget.batch=8", "seed=1", *spelled_out) == who
 
 
+def test_words_count_by_where_they_come_from(tmp_path: Path) -> None:
+    file = tmp_path / "corpus.txt"
+    file.write_text("Text.\n")
+    own = ["method=pretrain", "corpus=text", f"corpus.path={file}"]
+    assert identify(*own, "corpus.words=tokenizer") == identify(*own)
+    assert "corpus.words" not in identify(*own).full
+    chinese = identify(*own, "corpus.language=zh")
+    assert chinese.full["corpus.words"] == "segmenter"
+    assert identify(*own, "corpus.language=zh", "corpus.words=segmenter") == chinese
+    assert identify(*own, "corpus.language=zh", "corpus.words=tokenizer") != chinese
+
+
 def test_numbers_count_by_value() -> None:
     assert identify("budget.epochs=2") == identify("budget.epochs=2.0")
     whole, point = (identify("method=two_way", f"alignment.loss.temperature={number}") for number in ("1", "1.0"))

@@ -25,6 +25,7 @@ class Shuffled:
 
     name: str = "shuffled"
     fingerprint: str = "0" * 64
+    words: str = "tokenizer"
 
     def documents(self, split: str) -> Iterator[list[str]]:
         draw = random.Random(split)

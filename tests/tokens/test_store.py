@@ -23,7 +23,8 @@ class Corpus:
     """A corpus of lists that counts how often it is read."""
 
     def __init__(self, documents: list[list[str]], fingerprint: str = "f") -> None:
-        self.name, self.fingerprint, self.content, self.reads = "toy", fingerprint, documents, 0
+        self.name, self.fingerprint, self.words = "toy", fingerprint, "tokenizer"
+        self.content, self.reads = documents, 0
 
     def documents(self, split: str) -> Iterator[list[str]]:
         self.reads += 1

@@ -18,9 +18,12 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from tofro.text.settings import word_source
+
 VERSION = 1  # raise it when the same config starts to mean another result
 FROM_SCRATCH = ("encoder", "tokenizer")  # groups that init_from answers for
 LABELS = ("corpus.name", "task.name", "method.reads")  # keys that name or describe, and compute nothing
+WORDS = "corpus.words"  # enters as what `auto` comes to
 MODEL_FILES = (".safetensors", ".json", ".txt", ".bin", ".model")
 BUILT_IN = "tofro.text.pydoc."
 GENERIC_NAMES = ("text", "file")  # conf/corpus/text.yaml and conf/task/file.yaml: the path says more
@@ -48,7 +51,7 @@ def identity(config: DictConfig, fingerprint: Fingerprint) -> Identity:
     full: dict[str, Any] = {"version": VERSION, "seed": config.seed, **_start(config, fingerprint)}
     reads = [group for group in config.method.reads if not (config.init_from and group in FROM_SCRATCH)]
     for group in dict.fromkeys([*reads, "method"]):
-        full |= {key: value for key, value in _changed(config[group], f"{group}.") if key not in LABELS}
+        full |= {key: value for key, value in _changed(config[group], f"{group}.") if key not in (*LABELS, WORDS)}
     for group in ("corpus", "task", "tokenizer"):
         if group in reads:
             full |= _content(config[group], group, fingerprint)
@@ -75,13 +78,14 @@ def _changed(node: DictConfig, prefix: str) -> Iterator[tuple[str, Any]]:
 
 
 def _content(node: DictConfig, group: str, fingerprint: Fingerprint) -> dict[str, Any]:
-    """Return what stands for a group's data in place of its path."""
+    """Return what stands for a group's data in place of its path, and for a corpus its words where a segmenter finds them."""
+    words = word_source(node.words, node.language) if group == "corpus" else "tokenizer"
+    content = {} if words == "tokenizer" else {WORDS: words}
     if node.path is not None:
-        held = _hash_files(node.path, fingerprint) if group == "tokenizer" else fingerprint(node.path)
-        return {f"{group}.path": held}
-    if str(node.get("_target_", "")).startswith(BUILT_IN):
-        return {f"{group}.path": fingerprint("pydoc")}
-    return {}
+        content[f"{group}.path"] = _hash_files(node.path, fingerprint) if group == "tokenizer" else fingerprint(node.path)
+    elif str(node.get("_target_", "")).startswith(BUILT_IN):
+        content[f"{group}.path"] = fingerprint("pydoc")
+    return content
 
 
 def _start(config: DictConfig, fingerprint: Fingerprint) -> dict[str, str]:

@@ -18,7 +18,7 @@ from tofro.text.cache import cache_folder
 from tofro.text.fingerprint import fingerprint_path, hash_json, share_of
 from tofro.text.lines import read_lines, require_file
 from tofro.text.sentences import split_sentences, splitter_version
-from tofro.text.settings import CorpusSettings
+from tofro.text.settings import CorpusSettings, word_source
 
 Document = list[str]
 GENERIC_NAME = "text"  # conf/corpus/text.yaml; the file's own name says more in a run folder
@@ -28,12 +28,16 @@ _VALIDATION_NAMES = ("validation", "valid", "val", "dev")
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents by split. ``fingerprint`` is a sha256 of the content and of how it is cut into sentences and splits."""
+    """Documents by split. ``fingerprint`` is a sha256 of the content and of how it is cut into sentences and splits.
+
+    ``words`` says where whole words come from, ``tokenizer`` or ``segmenter``; it is no part of the content.
+    """
 
     name: str
     fingerprint: str
     splits: Mapping[str, Iterable[Document]]
     notes: tuple[str, ...] = ()
+    words: str = "tokenizer"
 
     def documents(self, split: str) -> Iterator[Document]:
         """Iterate over the documents of ``train`` or ``validation``, always in the same order."""
@@ -102,7 +106,8 @@ def read_corpus(settings: CorpusSettings, progress: Progress | None = None) -> C
     contents = [fingerprint_path(file, cache_folder()) for file in (train, validation) if file is not None]
     held_out = settings.validation_share if validation is None else None
     name = settings.name if settings.name != GENERIC_NAME else stem_of(path)
-    return Corpus(name, hash_json([contents, read_as, held_out]), splits)
+    words = word_source(settings.words, settings.language)
+    return Corpus(name, hash_json([contents, read_as, held_out]), splits, words=words)
 
 
 def stem_of(path: Path) -> str:

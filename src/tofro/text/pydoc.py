@@ -16,7 +16,7 @@ from tofro.text.corpus import Corpus, Document
 from tofro.text.fingerprint import hash_json, share_of
 from tofro.text.pydoc_extract import Module, extract, fingerprint_pydoc, missing_packages
 from tofro.text.pydoc_tasks import build_kind, build_match, build_package
-from tofro.text.settings import CorpusSettings, TaskSettings
+from tofro.text.settings import CorpusSettings, TaskSettings, word_source
 from tofro.text.task import Example, Task, choose_rows, resolve_metric
 
 __all__ = ["fingerprint_pydoc", "read_pydoc_corpus", "read_pydoc_kind", "read_pydoc_match", "read_pydoc_package"]
@@ -45,7 +45,7 @@ def read_pydoc_corpus(settings: CorpusSettings, progress: Progress | None = None
         split = "validation" if position < settings.validation_share or position == lowest else "train"
         splits[split] += [document for document in _documents(module, seen) if len(document) >= _LEAST_SENTENCES]
     fingerprint = hash_json([fingerprint_pydoc(), settings.validation_share])
-    return Corpus(settings.name, fingerprint, splits, _missing_notes())
+    return Corpus(settings.name, fingerprint, splits, _missing_notes(), word_source(settings.words, settings.language))
 
 
 def read_pydoc_kind(settings: TaskSettings, progress: Progress | None = None) -> Task:

@@ -18,10 +18,28 @@ class CorpusSettings:
     name: str = setting(MISSING, "name in run folders and reports")
     path: Optional[str] = setting(None, "text file, or folder with train and validation files (.txt, .txt.gz)")
     unit: str = setting("sentence", "what one line holds", choices=("sentence", "paragraph"))
-    language: str = setting("en", "ISO 639-1 code; chooses the sentence splitter where unit is paragraph")
+    language: str = setting("en", "ISO 639-1 code; chooses the sentence splitter where unit is paragraph, and `words`")
+    words: str = setting(
+        "auto",
+        "what a whole word is. segmenter: Chinese words (extra zh); tokenizer: cut at white space and punctuation, each Han "
+        "character by itself; auto: segmenter for language zh, else tokenizer",
+        choices=("auto", "tokenizer", "segmenter"),
+    )
     validation_share: float = setting(
         0.02, "share of documents held out, by content hash, where there is no validation file", above=0, below=1
     )
+
+
+def word_source(words: str, language: str) -> str:
+    """Return where the words of a corpus come from: ``tokenizer`` or ``segmenter``."""
+    if words != "auto":
+        return words
+    return "segmenter" if base_language(language) == "zh" else "tokenizer"
+
+
+def base_language(language: str) -> str:
+    """Return the language of a code that may name a region or a script: zh of zh-CN and of zh_Hans."""
+    return language.replace("_", "-").partition("-")[0].lower()
 
 
 @dataclass

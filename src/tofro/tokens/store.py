@@ -27,6 +27,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 
 from tofro.progress import Progress
+from tofro.tokens.segmenter import words_made_by
 from tofro.tokens.tokenizer import Tokenizer
 
 FORMAT = 1
@@ -45,6 +46,10 @@ class Documents(Protocol):
     @property
     def fingerprint(self) -> str:
         """Hash of the content."""
+
+    @property
+    def words(self) -> str:
+        """Where whole words come from: ``tokenizer`` or ``segmenter``."""
 
     def documents(self, split: Any) -> Iterator[list[str]]:
         """Yield the documents of a split, each a list of sentences."""
@@ -115,6 +120,7 @@ def open_store(
     text, and where an existing store is damaged.
     """
     made_from = {"format": FORMAT, "corpus": corpus.fingerprint, "split": split, "tokenizer": tokenizer.fingerprint}
+    made_from |= words_made_by(corpus.words)
     short = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:12]
     target = Path(folder) / f"{corpus.name}-{split}-{short}"
     if not target.exists():
@@ -138,7 +144,7 @@ def _build(
             files = {name: stack.enter_context(open(scratch / f"{name}.bin", "wb")) for name in FILES}
             writer = _Writer(files, dtype)
             for block in _blocks(corpus.documents(split)):
-                writer.add(block, tokenizer)
+                writer.add(block, tokenizer, corpus.words)
                 if progress is not None:
                     progress(writer.seen, None)
             for file in files.values():
@@ -185,10 +191,11 @@ class _Writer:
         for name in ("sentence_offsets", "document_offsets"):
             self._append(name, np.zeros(1, dtype=np.int64))
 
-    def add(self, documents: list[list[str]], tokenizer: Tokenizer) -> None:
+    def add(self, documents: list[list[str]], tokenizer: Tokenizer, words: str) -> None:
         """Append ``documents``; sentences without a token, and documents without a sentence, are dropped and counted."""
         sentences = [sentence for document in documents for sentence in document]
-        lengths = [self._add_sentences(sentences[start : start + BLOCK], tokenizer) for start in range(0, len(sentences), BLOCK)]
+        cuts = range(0, len(sentences), BLOCK)
+        lengths = [self._add_sentences(sentences[start : start + BLOCK], tokenizer, words) for start in cuts]
         kept = np.concatenate([*lengths, np.zeros(0, dtype=bool)])  # (sentences,) bool
         before = np.concatenate([[0], np.cumsum(kept)])
         ends = before[np.cumsum([len(document) for document in documents])]  # sentences kept up to each document's end
@@ -200,9 +207,9 @@ class _Writer:
         self.counts["dropped_documents"] += int((sizes == 0).sum())
         self.seen += len(documents)
 
-    def _add_sentences(self, sentences: list[str], tokenizer: Tokenizer) -> np.ndarray:
+    def _add_sentences(self, sentences: list[str], tokenizer: Tokenizer, words: str) -> np.ndarray:
         """Append the tokens of ``sentences``; return (sentences,) bool: those that have any."""
-        flat = tokenizer.encode_flat(sentences)
+        flat = tokenizer.encode_flat(sentences, words)
         kept = np.diff(flat.offsets) > 0
         self._append("ids", flat.ids.astype(self.dtype))
         self._append("word_starts", flat.word_starts)

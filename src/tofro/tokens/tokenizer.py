@@ -21,6 +21,7 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
+from tofro.tokens.segmenter import chinese_word_starts
 from tofro.tokens.words import word_numbers, word_starts
 
 # Data loading processes are forked after the library's threads have run; they never tokenise, so the library need not warn.
@@ -84,15 +85,23 @@ class Tokenizer:
             table[number] = not any(character.isalnum() for character in token)
         return table
 
-    def encode_flat(self, texts: Sequence[str]) -> TokenizedTexts:
-        """Tokenise ``texts`` together, without special tokens."""
+    def encode_flat(self, texts: Sequence[str], words: str = "tokenizer") -> TokenizedTexts:
+        """Tokenise ``texts`` together, without special tokens.
+
+        ``words`` says what a word is: ``tokenizer``, what white space and punctuation cut, each Han character by itself; or
+        ``segmenter``, the same with Chinese words (``segmenter.py``; ValueError where the extra is missing).
+        """
         encodings = self.backend.encode_batch(list(texts), add_special_tokens=False)
         offsets = np.zeros(len(encodings) + 1, dtype=np.int64)
         np.cumsum([len(encoding) for encoding in encodings], out=offsets[1:])
         count = int(offsets[-1])
         ids = np.fromiter(itertools.chain.from_iterable(e.ids for e in encodings), np.int32, count)
-        words = np.fromiter(itertools.chain.from_iterable(e.word_ids for e in encodings), np.int32, count)
-        return TokenizedTexts(ids, word_starts(words, offsets), offsets)
+        numbers = np.fromiter(itertools.chain.from_iterable(e.word_ids for e in encodings), np.int32, count)
+        starts = word_starts(numbers, offsets)
+        if words == "segmenter":
+            places = np.fromiter((start for e in encodings for start, _ in e.offsets), np.int64, count)
+            starts = chinese_word_starts(texts, places, offsets, starts)
+        return TokenizedTexts(ids, starts, offsets)
 
     def encode(self, texts: Sequence[str]) -> list[TokenizedText]:
         """Tokenise each of ``texts``, without special tokens."""

@@ -4,8 +4,7 @@ In: the word ids that a tokenizer reports beside its tokens. Out: flags and numb
 
 A word is what the tokenizer's own pre-tokenizer cut out of the text, never a guess from how a token is spelt: "##" marks a
 continuation in one family of tokenizers only. The BERT pre-tokenizer cuts at white space and makes every punctuation mark and
-every Han character a word of its own, so in Chinese a "whole word" is one character until a word segmenter takes over (the `zh`
-extra).
+every Han character a word of its own; ``segmenter.py`` joins those into Chinese words.
 """
 
 from __future__ import annotations
@@ -20,11 +19,16 @@ def word_starts(word_ids: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     Returns (N,) bool. The first token of a text always begins a word.
     """
     starts = np.empty(len(word_ids), dtype=bool)
-    if len(word_ids):
-        np.not_equal(word_ids[1:], word_ids[:-1], out=starts[1:])
-        firsts = offsets[:-1]
-        starts[firsts[firsts < offsets[1:]]] = True
+    np.not_equal(word_ids[1:], word_ids[:-1], out=starts[1:])
+    starts[text_starts(offsets)] = True
     return starts
+
+
+def text_starts(offsets: np.ndarray) -> np.ndarray:
+    """Return the place of the first token of every text that has one; ``offsets`` (S+1,) as in :func:`word_starts`."""
+    firsts = offsets[:-1]
+    found: np.ndarray = firsts[firsts < offsets[1:]]
+    return found
 
 
 def word_numbers(starts: np.ndarray) -> np.ndarray:
