@@ -21,7 +21,7 @@ from tofro.modules.base import TransferModule
 from tofro.modules.fine_tuning import FineTuning
 from tofro.modules.pretraining import Pretraining
 from tofro.runs.context import Context
-from tofro.runs.fit import FitPlace, fit
+from tofro.runs.fit import FitPlace, FitReport, fit
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,17 @@ class Stopwatch(pl.Callback):
             trainer.should_stop = True
 
 
-def train(job: Job, warm: int, steps: int) -> Window:
-    """Train for ``warm`` steps and then ``steps`` timed ones; every call starts a fit of its own."""
+def fitted(job: Job, *callbacks: pl.Callback) -> FitReport:
+    """Carry out a fit of its own in a temporary folder, without evaluations."""
     settings = job.context.settings("trainer")
     settings.progress = False
     settings.fit = {"limit_val_batches": 0}
-    stopwatch = Stopwatch(warm, steps)
     with tempfile.TemporaryDirectory() as folder:
-        fit(job.module, job.data, job.context.settings("budget"), FitPlace(Path(folder), settings, callbacks=(stopwatch,)))
+        return fit(job.module, job.data, job.context.settings("budget"), FitPlace(Path(folder), settings, callbacks=callbacks))
+
+
+def train(job: Job, warm: int, steps: int) -> Window:
+    """Train for ``warm`` steps and then ``steps`` timed ones."""
+    stopwatch = Stopwatch(warm, steps)
+    fitted(job, stopwatch)
     return stopwatch.window

@@ -1,8 +1,8 @@
 """Building the token store beside ``datasets.map``: the same text and tokenizer, from a text file to token ids on disk.
 
-tofro reads the corpus and writes its store (ids, word starts, offsets). The peer is ``load_dataset("text")`` and a batched ``map``
-over as many processes as there are cores, of the same tokenizer.json, keeping ids alone. Two rows: against both, as a user waits
-for them, and against ``map`` alone, which leaves the reading of the text to tofro only.
+tofro reads the corpus and writes its store (ids, word starts, offsets). The peer is ``load_dataset("text")`` and a batched
+``map`` of the same tokenizer.json over as many processes as there are cores, keeping ids alone. Two rows: against both, as a user
+waits for them, and against ``map`` alone, where the reading of the text counts for tofro only.
 """
 
 from __future__ import annotations
