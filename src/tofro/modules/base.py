@@ -60,7 +60,8 @@ class TransferModule(pl.LightningModule):
         super().__init__()
         self.models = nn.ModuleDict(dict(models))
         self.training_settings = training
-        self._rows: dict[str, Tensor] = {}
+        self._parts: dict[str, Tensor] = {}  # of sums over micro-batches and ranks
+        self._numbers: dict[str, Tensor] = {}  # of the step, the same on every rank
 
     # -- what a method says ----------------------------------------------------------------------------------------------------
 
@@ -75,7 +76,7 @@ class TransferModule(pl.LightningModule):
         self._micro_batch = batch_idx % self.training_settings.accumulate
         terms = self.terms(batch)
         loss = torch.stack([term.weight * term.value for term in terms.values()]).sum()
-        self._note({f"train/{name}": term.value for name, term in terms.items()} | {"train/loss": loss})
+        self._note_parts({f"train/{name}": term.value for name, term in terms.items()} | {"train/loss": loss})
         return loss * self.training_settings.accumulate * self.ranks
 
     def states(self, name: str, batch: Batch) -> Tensor:
@@ -135,22 +136,23 @@ class TransferModule(pl.LightningModule):
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
     ) -> None:
         """Clip each encoder on its own (contract 4)."""
-        norms = clip_per_encoder(self.trained, self.training_settings.clip)
-        self._note({f"train/gradient_norm_{name}": norm for name, norm in norms.items()})
+        for name, norm in clip_per_encoder(self.trained, self.training_settings.clip).items():
+            self.note_once(f"train/gradient_norm_{name}", norm.detach())
 
     # -- what is logged --------------------------------------------------------------------------------------------------------
 
-    def _note(self, values: Mapping[str, Tensor]) -> None:
-        # Micro-batch terms are parts of one sum. Tensors stay on the device: the recorder reads them late, many steps at once.
+    def _note_parts(self, values: Mapping[str, Tensor]) -> None:
+        # Tensors stay on the device: the recorder reads them late, many steps at once, and adds up the ranks' parts then.
         for name, value in values.items():
             value = value.detach()
-            self._rows[name] = self._rows[name] + value if name in self._rows else value
+            self._parts[name] = self._parts[name] + value if name in self._parts else value
 
-    def note_once(self, name: str, value: float) -> None:
-        """Note a number that belongs to the step and not to its micro-batches."""
-        self._rows[name] = torch.tensor(value)
+    def note_once(self, name: str, value: Tensor | float) -> None:
+        """Note a number that belongs to the step and not to its micro-batches, the same on every rank."""
+        self._numbers[name] = torch.as_tensor(value)
 
-    def pop_row(self) -> dict[str, Tensor]:
-        """Return the named scalars of the step that has just ended and forget them."""
-        row, self._rows = self._rows, {}
-        return row
+    def pop_row(self) -> tuple[dict[str, Tensor], set[str]]:
+        """Return the named scalars of the step that has just ended, and which are this rank's parts of sums; forget them."""
+        parts, row = set(self._parts), {**self._parts, **self._numbers}
+        self._parts, self._numbers = {}, {}
+        return row, parts

@@ -18,6 +18,7 @@ from torch import Tensor
 from tofro.batches.types import Batch
 from tofro.modules.base import TransferModule
 from tofro.modules.clock import Clock
+from tofro.runs import ranks
 
 
 class Recorder(pl.Callback):
@@ -30,9 +31,10 @@ class Recorder(pl.Callback):
         self.path = path
         self.clock = clock
         self.every = every
-        self.tokens = 0
+        self.tokens = 0  # of all ranks, up to the last row written
+        self._own_tokens = 0  # of this rank since then
         self._resumed = False
-        self._waiting: list[tuple[int, float, dict[str, Tensor]]] = []
+        self._waiting: list[tuple[int, float, dict[str, Tensor], set[str]]] = []
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start an empty file unless a checkpoint has been loaded."""
@@ -43,13 +45,13 @@ class Recorder(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """Keep the finished step's row, on the device; write the waiting rows every so often."""
-        self.tokens += batch.tokens.numel()
+        self._own_tokens += batch.tokens.numel()
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
         assert isinstance(pl_module, TransferModule)
-        row = pl_module.pop_row()
+        row, parts = pl_module.pop_row()
         row["train/learning_rate"] = torch.tensor(trainer.optimizers[0].param_groups[0]["lr"])
-        self._waiting.append((trainer.global_step, self.clock.elapsed, row))
+        self._waiting.append((trainer.global_step, self.clock.elapsed, row, parts))
         if len(self._waiting) >= self.every:
             self.flush(trainer)
 
@@ -64,16 +66,21 @@ class Recorder(pl.Callback):
         self.flush(trainer)
 
     def flush(self, trainer: pl.Trainer) -> None:
-        """Bring the waiting rows to the host in one transfer and write them."""
+        """Bring the waiting rows to the host in one transfer, add up what the ranks hold, and write them."""
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
-        flat = torch.stack(
-            [value.float().to(waiting[0][2]["train/loss"].device) for _, _, row in waiting for value in row.values()]
-        )
-        numbers = iter(flat.tolist())
+        device = waiting[0][2]["train/loss"].device
+        flat = torch.stack([value.float().to(device) for _, _, row, _ in waiting for value in row.values()]).tolist()
+        summed = [place for place, is_part in enumerate(name in parts for _, _, row, parts in waiting for name in row) if is_part]
+        *sums, tokens = ranks.total([*(flat[place] for place in summed), self._own_tokens])
+        for place, value in zip(summed, sums, strict=True):
+            flat[place] = value
+        self.tokens += round(tokens)
+        self._own_tokens = 0
+        numbers = iter(flat)
         rows = []
-        for step, seconds, row in waiting:
+        for step, seconds, row, _ in waiting:
             rows.append({"step": step, "seconds": round(seconds, 3), **{name: next(numbers) for name in row}})
         self._write(trainer, rows)
 
