@@ -13,10 +13,9 @@ import torch
 
 from benchmarks import ours
 from benchmarks.material import Options
-from benchmarks.report import Row
-from benchmarks.timing import alternate, ratios, settled, spread
+from benchmarks.report import Row, speed_row
+from benchmarks.timing import alternate, settled
 from tofro.measures.cost import count_flops
-from tofro.runs.doctor import matrix_speed
 
 SIZE, BATCH, LENGTH = "base", 16, 128
 WARM, STEPS, ROUNDS = 1, 4, 3
@@ -29,7 +28,8 @@ FAST = 1.2  # times fp32's speed from which bf16 is worth a row
 
 def run(options: Options) -> list[Row]:
     """Return a row per precision."""
-    faster = matrix_speed("cpu", "bf16") / matrix_speed("cpu", "32")
+    quickly = 0.05 if options.quick else 0.3
+    faster = best_product("cpu", torch.bfloat16, quickly) / best_product("cpu", torch.float32, quickly)
     rows = [measure(options, "32")]
     if faster > FAST:
         return [*rows, measure(options, "bf16")]
@@ -45,6 +45,7 @@ def measure(options: Options, precision: str) -> Row:
         f"budget.batch={BATCH}",
         f"budget.precision={precision}",
         f"objective.length={LENGTH}",
+        "trainer.accelerator=cpu",
     )
     job = ours.pretraining(context)
     per_token = flops_per_token(job, precision)
@@ -56,20 +57,9 @@ def measure(options: Options, precision: str) -> Row:
         },
         rounds,
     )
-    share, low, high = (100 * value for value in ratios(*rates.values()))
-    return Row(
-        "arithmetic",
-        f"{options.size(SIZE)}, {'fp32' if precision == '32' else precision}",
-        share,
-        "%",
-        low,
-        high,
-        GOALS[precision],
-        ours=f"{spread(rates['tofro'])[0]:,.0f}",
-        peer=f"{spread(rates['product'])[0]:,.0f}",
-        note=f"GFLOP/s of the step and of the best product; {rounds} rounds of {steps} steps of {BATCH} × {LENGTH}",
-        rounds=rates,
-    )
+    kind = "fp32" if precision == "32" else precision
+    note = f"GFLOP/s of the step and of the best product; {rounds} rounds of {steps} steps of {BATCH} × {LENGTH}"
+    return speed_row("arithmetic", f"{options.size(SIZE)}, {kind}", rates, GOALS[precision], note, percent=True)
 
 
 def flops_per_token(job: ours.Job, precision: str) -> float:

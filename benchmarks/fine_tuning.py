@@ -30,7 +30,13 @@ def run(options: Options) -> list[Row]:
 def compare(options: Options, size: str, batch: int, warm: int, steps: int, rounds: int) -> list[Row]:
     """Measure one size and batch."""
     warm, steps, rounds = options.times(warm), options.times(steps), options.times(rounds)
-    overrides = ("method=full", f"method.dropout={DROPOUT}", f"encoder={options.size(size)}", f"budget.batch={batch}")
+    overrides = (
+        "method=full",
+        f"method.dropout={DROPOUT}",
+        f"encoder={options.size(size)}",
+        f"budget.batch={batch}",
+        "trainer.accelerator=cpu",
+    )
     context = options.context(*options.task_overrides, *overrides)
     job = ours.fine_tuning(context)
     tokenizer, vocabulary = hugging_face_tokenizer(context.start.tokenizer), context.start.model.vocabulary
@@ -41,7 +47,9 @@ def compare(options: Options, size: str, batch: int, warm: int, steps: int, roun
     padded: dict[str, float] = {}
 
     def theirs(order: str) -> float:
-        window = peers.train(model, rows, peers.padding(tokenizer), batch, warm, steps, train_sampling_strategy=order)
+        window = peers.train(
+            model, rows, peers.padding(tokenizer), batch, warm, steps, use_cpu=True, train_sampling_strategy=order
+        )
         padded[order] = window.padding
         return window.rate
 

@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import torch
 import transformers
 from transformers import (
     DataCollatorForLanguageModeling,
@@ -107,7 +106,6 @@ class Stopwatch(TrainerCallback):
 
 def train(model: Any, rows: Rows, collate: Collator, batch: int, warm: int, steps: int, **arguments: Any) -> Window:
     """Train for ``warm`` steps and then ``steps`` timed ones; every call starts a Trainer of its own."""
-    cuda = torch.cuda.is_available()
     stopwatch = Stopwatch(warm, steps, collate)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -118,8 +116,7 @@ def train(model: Any, rows: Rows, collate: Collator, batch: int, warm: int, step
             optim="adamw_torch_fused",
             weight_decay=0.01,
             warmup_steps=1,
-            use_cpu=not cuda,
-            dataloader_pin_memory=cuda,
+            dataloader_pin_memory=not arguments["use_cpu"],
             remove_unused_columns=False,
             save_strategy="no",
             eval_strategy="no",

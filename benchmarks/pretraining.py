@@ -1,50 +1,79 @@
 """Pretraining on the CPU: real tokens a second at length 128, masked words and sentence pairs, beside BertForPreTraining.
 
 tofro's run path (loader, module, fit) beside transformers' Trainer with its own collator; both see the same sequences in the same
-order, hidden dropout 0.1, attention dropout 0, batches of 16. Training alone is timed, after warm-up steps.
+order, hidden dropout 0.1, attention dropout 0. Training alone is timed, after warm-up steps.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
 
 from benchmarks import ours, peers
 from benchmarks.material import Options, hugging_face_tokenizer
 from benchmarks.report import Row, speed_row
 from benchmarks.timing import Window, alternate
 
-BATCH, LENGTH, DROPOUT = 16, 128, 0.1
-CASES = (("mini", 1.5, 5, 40, 5), ("base", 1.3, 1, 4, 3))  # size, goal, warm-up steps, timed steps, rounds
+DROPOUT = 0.1
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is compared, for how long, and what the goal is. ``peer`` holds further TrainingArguments."""
+
+    size: str
+    goal: float
+    warm: int
+    steps: int
+    rounds: int
+    batch: int = 16
+    length: int = 128
+    precision: str = "32"
+    accelerator: str = "cpu"
+    peer: tuple[tuple[str, Any], ...] = ()
+
+    def overrides(self, options: Options) -> list[str]:
+        """Return the run's config."""
+        return [
+            "method=pretrain",
+            f"method.dropout={DROPOUT}",
+            f"encoder={options.size(self.size)}",
+            f"budget.batch={self.batch}",
+            f"budget.precision={self.precision}",
+            f"objective.length={self.length}",
+            f"trainer.accelerator={self.accelerator}",
+        ]
+
+
+CASES = (Case("mini", 1.5, 5, 40, 5), Case("base", 1.3, 1, 4, 3))
 
 
 def run(options: Options) -> list[Row]:
     """Return a row per size."""
-    return [compare(options, *case) for case in CASES]
+    return [compare(options, case, "pretraining", options.size(case.size)) for case in CASES]
 
 
-def compare(options: Options, size: str, goal: float, warm: int, steps: int, rounds: int) -> Row:
-    """Measure one size."""
-    warm, steps, rounds = options.times(warm), options.times(steps), options.times(rounds)
-    context = options.context(
-        "method=pretrain",
-        f"method.dropout={DROPOUT}",
-        f"encoder={options.size(size)}",
-        f"budget.batch={BATCH}",
-        f"objective.length={LENGTH}",
-    )
+def compare(options: Options, case: Case, benchmark: str, label: str) -> Row:
+    """Measure one case."""
+    warm, steps, rounds = options.times(case.warm), options.times(case.steps), options.times(case.rounds)
+    context = options.context(*case.overrides(options))
     job = ours.pretraining(context)
     tokenizer, vocabulary = hugging_face_tokenizer(context.start.tokenizer), context.start.model.vocabulary
     rows = peers.rows_of(job.batches(warm + steps), tokenizer)
     model = peers.bert("BertForPreTraining", context.settings("encoder"), vocabulary, DROPOUT)
     collate = peers.masking(tokenizer, context.config.objective.mask_rate)
+    further = dict(case.peer) | {"use_cpu": case.accelerator == "cpu", "bf16": case.precision == "bf16"}
     last = Window()
 
     def theirs() -> float:
         nonlocal last
-        last = peers.train(model, rows, collate, BATCH, warm, steps)
+        last = peers.train(model, rows, collate, case.batch, warm, steps, **further)
         return last.rate
 
     rates = alternate({"tofro": lambda: ours.train(job, warm, steps).rate, "transformers": theirs}, rounds)
     note = (
-        f"tokens/s, fp32; {rounds} rounds of {steps} steps of {BATCH} sequences after {warm} to warm up; vocabulary "
-        f"{vocabulary:,}; dropout {DROPOUT}, of attention 0; padding {last.padding:.1%} on the peer's side, none on ours"
+        f"tokens/s, {'fp32' if case.precision == '32' else case.precision}; {rounds} rounds of {steps} steps of {case.batch} × "
+        f"{case.length} after {warm} to warm up; vocabulary {vocabulary:,}; dropout {DROPOUT}, of attention 0; padding "
+        f"{last.padding:.1%} on the peer's side, none on ours"
     )
-    return speed_row("pretraining", options.size(size), rates, goal, note)
+    return speed_row(benchmark, label, rates, case.goal, note)

@@ -54,12 +54,14 @@ class Row:
         return self.benchmark, self.case, self.ours, self.peer, result, span, goal, reached
 
 
-def speed_row(benchmark: str, case: str, rates: dict[str, list[float]], goal: float | None, note: str) -> Row:
+def speed_row(
+    benchmark: str, case: str, rates: dict[str, list[float]], goal: float | None, note: str, percent: bool = False
+) -> Row:
     """Return the row of a comparison: the first of ``rates`` against the second, median and spread over rounds of their ratio."""
     ours, theirs = rates.values()
-    value, low, high = ratios(ours, theirs)
+    value, low, high = (ratio * (100 if percent else 1) for ratio in ratios(ours, theirs))
     medians = (number(spread(each)[0], "") for each in (ours, theirs))
-    return Row(benchmark, case, value, "×", low, high, goal, False, *medians, note, rates)
+    return Row(benchmark, case, value, "%" if percent else "×", low, high, goal, False, *medians, note, rates)
 
 
 def number(value: float, unit: str) -> str:
@@ -88,6 +90,7 @@ def show(rows: list[Row]) -> None:
     for row in rows:
         table.add_row(*row.cells())
     console = Console()
+    console = console if console.is_terminal else Console(width=130)
     console.print(table, "")
     for note in dict.fromkeys(f"{row.benchmark}, {row.case}: {row.note}" for row in rows if row.note):
         console.print(note, highlight=False, markup=False)

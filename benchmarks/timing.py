@@ -50,7 +50,7 @@ class Window:
 
 def settled() -> float:
     """Return the time once the device has done all it was given."""
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():
         torch.cuda.synchronize()
     return time.perf_counter()
 
