@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tofro.batches.types import Batch
+from tofro.encoders.model import Model
 from tofro.encoders.settings import EncoderSettings
 
 VOCABULARY = 512
@@ -58,10 +59,33 @@ def randomise(model: torch.nn.Module, seed: int = 1) -> None:
             parameter.normal_(1.0 if "norm" in name.lower() and name.endswith("weight") else 0.0, 0.05, generator=generator)
 
 
+def outputs_of(model: Model, batch: Batch) -> dict[str, torch.Tensor]:
+    """Everything our model says about a batch."""
+    every = torch.arange(batch.tokens.numel())
+    with torch.no_grad():
+        states = model.eval().encoder(batch, layers="all")
+        result = {f"layer {index}": layer for index, layer in enumerate(states)}
+        if "mlm" in model.heads:
+            result["mlm"] = model.mlm_logits(states[-1], every)
+        if "pair" in model.heads:
+            result["pair"] = model.pair_logits(states[-1], batch)
+        if "task" in model.heads:
+            result["task"] = model.task_logits(states[-1], batch)
+    return result
+
+
+def assert_equal(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
+    """Assert that everything they say is within 1e-5 of what we say."""
+    for name, expected in theirs.items():
+        assert ours[name].shape == expected.shape, name
+        difference = float((ours[name] - expected).abs().max())
+        assert difference <= 1e-5, f"{name} differs by {difference}"
+
+
 class StandInTokenizer:
     """A tokenizer as the folder writer sees it."""
 
-    pad_id = 0
+    pad_id, cls_id, sep_id = 0, 2, 3
 
     def __init__(self, entries: int = VOCABULARY) -> None:
         self.entries = entries
@@ -94,6 +118,10 @@ def hf() -> Any:
                 "BertForPreTraining",
                 "BertForNextSentencePrediction",
                 "BertForSequenceClassification",
+                "ModernBertConfig",
+                "ModernBertModel",
+                "ModernBertForMaskedLM",
+                "ModernBertForSequenceClassification",
             )
         }
     )

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from tofro.batches.types import Batch
-from tofro.encoders.attention import attend
+from tofro.encoders.attention import _flash_applies, attend
 from tofro.encoders.layout import Layout
 from tofro.encoders.model import Model, build_model
 from tofro.encoders.pooling import pool
@@ -40,17 +40,22 @@ def model() -> Model:
 MIXED = [40, 3, 38, 39, 4, 1, 20, 3]  # makes groups, some of them full
 
 
+@pytest.mark.parametrize("window", [None, 1, 4, 30, 100])
 @pytest.mark.parametrize("lengths", [LENGTHS, [5, 5, 5], MIXED])
-def test_attention_equals_a_loop_over_sequences(lengths: list[int]) -> None:
+def test_attention_equals_a_loop_over_sequences(lengths: list[int], window: int | None) -> None:
     qkv = torch.randn(sum(lengths), 3, 2, 8, dtype=torch.float64, requires_grad=True)
     cu_seqlens = torch.tensor([0, *torch.tensor(lengths).cumsum(0).tolist()], dtype=torch.int32)
     expected = []
     for part in qkv.split(lengths):
         query, key, value = part.unbind(1)
-        weights = (torch.einsum("qhd,khd->hqk", query, key) / math.sqrt(8)).softmax(-1)
+        scores = torch.einsum("qhd,khd->hqk", query, key) / math.sqrt(8)
+        if window is not None:
+            places = torch.arange(len(part))
+            scores = scores.masked_fill((places[:, None] - places).abs() > window, -torch.inf)
+        weights = scores.softmax(-1)
         expected.append(torch.einsum("hqk,khd->qhd", weights, value).flatten(1))
     reference = torch.cat(expected)
-    result = attend(qkv, Layout(cu_seqlens, max(lengths), sum(lengths)))
+    result = attend(qkv, Layout(cu_seqlens, max(lengths), sum(lengths)), window)
     torch.testing.assert_close(result, reference, atol=1e-12, rtol=0)
     weight = torch.randn_like(reference)
     gradients = [torch.autograd.grad((out * weight).sum(), qkv)[0] for out in (result, reference)]
@@ -65,17 +70,28 @@ def test_grouping_pads_little_and_keeps_every_token() -> None:
     for grid in (grouped, whole):
         assert grid.source[grid.places].tolist() == list(range(sum(MIXED)))
         assert sum(group.rows * group.length for group in grid.groups) == len(grid.source)
+        masks = [group.mask(window) for group in grid.groups for window in (None, 1, 9)]
+        assert all(mask.any(-1).all() for mask in masks if mask is not None)  # a softmax over nothing is NaN
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="flash attention needs a CUDA device")
-@pytest.mark.parametrize("lengths", [LENGTHS, [5, 5, 5]])
-def test_flash_equals_padded_attention(lengths: list[int]) -> None:
-    qkv = torch.randn(sum(lengths), 3, 2, 64, device="cuda")
+@pytest.mark.parametrize("window", [None, 1, 4, 30, 100])
+@pytest.mark.parametrize("lengths", [LENGTHS, [5, 5, 5], MIXED])
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+def test_flash_equals_padded_attention(lengths: list[int], window: int | None, precision: torch.dtype) -> None:
+    qkv = torch.randn(sum(lengths), 3, 2, 64, device="cuda", requires_grad=True)
+    weight = torch.randn(sum(lengths), 128, device="cuda")
     cu_seqlens = torch.tensor([0, *torch.tensor(lengths).cumsum(0).tolist()], dtype=torch.int32, device="cuda")
     layout = Layout(cu_seqlens, max(lengths), sum(lengths))
-    reference, half = attend(qkv, layout), attend(qkv.bfloat16(), layout)
-    assert (half.float() - reference).norm() <= 2e-2 * reference.norm()
+    assert _flash_applies(qkv.to(precision))
+    assert not _flash_applies(qkv)
+    results = []
+    for source in (qkv, qkv.to(precision)):
+        states = attend(source, layout, window)
+        results.append((states.float(), torch.autograd.grad((states.float() * weight).sum(), qkv)[0]))
+    for reference, half in zip(*results, strict=True):
+        assert (half - reference).norm() <= 2e-2 * reference.norm()
 
 
 def test_bf16_stays_near_fp32(model: Model) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -56,6 +57,18 @@ def test_exactly_the_selection_trains(tune: Callable[[Model], None], prefixes: t
         elif not name.startswith(("heads.mlm", "heads.pair")):
             assert not torch.equal(parameter, start[name]), name
     assert_frozen(model, start)
+
+
+def test_the_norm_above_the_layers_goes_with_the_highest() -> None:
+    model = build_model(dataclasses.replace(SMALL, family="modernbert"), VOCABULARY, classes=3)
+    train_top_k(model, 1)
+    names = trainable_names(model)
+    assert {name.rpartition(".")[0] for name in names if name.startswith("encoder.")} == {
+        "encoder.norm",
+        *(f"encoder.layers.2.attention.{part}" for part in ("qkv", "output", "norm")),
+        *(f"encoder.layers.2.feed_forward.{part}" for part in ("up", "down", "norm")),
+    }
+    assert model.encoder.frozen_depth == 3
 
 
 def test_a_moved_frozen_parameter_is_found(model: Model) -> None:

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from tofro.batches.settings import ObjectiveSettings
 from tofro.config.errors import ConfigError, did_you_mean
 from tofro.declare import setting
-from tofro.encoders.settings import EncoderSettings, TopKSettings, TuningSettings
+from tofro.encoders.settings import MODERNBERT, ONLY_IN, EncoderSettings, TopKSettings, TuningSettings
 from tofro.modules.settings import BudgetSettings, MethodSettings, OptimizerSettings, ScheduleSettings
 from tofro.objectives.settings import AlignmentSettings, ContrastiveSettings
 from tofro.runs.settings import LoggerSettings, TrainerSettings
@@ -202,6 +202,7 @@ def _broken_rules(config: DictConfig) -> Iterator[tuple[str, str]]:
             f"encoder.heads={config.encoder.heads} does not divide encoder.width={config.encoder.width}",
             "choose a number of heads that divides the width",
         )
+    yield from _unused_encoder_keys(config.encoder)
     if config.trainer.devices > 1:
         yield f"trainer.devices={config.trainer.devices}: a run on more than one device is not there yet", "use trainer.devices=1"
     for name in config.trainer.fit or {}:
@@ -220,6 +221,17 @@ def _broken_rules(config: DictConfig) -> Iterator[tuple[str, str]]:
         for key in sorted(OmegaConf.missing_keys(config[group])):  # relative to the root where the node has one
             name = f"{group}.{key.removeprefix(f'{group}.')}"
             yield f"method={config.method.name} needs {name}, which is not set", f"choose another {group}=..., or set {name}=..."
+
+
+def _unused_encoder_keys(encoder: DictConfig) -> Iterator[tuple[str, str]]:
+    """Name the keys that were set and that the encoder's family does not have."""
+    if encoder.family == MODERNBERT and encoder.width // encoder.heads % 2:
+        odd = f"encoder.width={encoder.width} and encoder.heads={encoder.heads} make heads of odd width"
+        yield odd, "rotary positions need an even one: choose other numbers"
+    for family, names in ONLY_IN.items():
+        for name in names if family != encoder.family else ():
+            if encoder[name] != EncoderSettings.__dataclass_fields__[name].default:
+                yield f"encoder.{name}={encoder[name]}: an encoder of family {encoder.family} has no such thing", "leave it out"
 
 
 def seal(config: DictConfig) -> DictConfig:

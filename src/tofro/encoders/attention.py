@@ -3,7 +3,8 @@
 In: queries, keys and values of all tokens, ``(T, 3, H, d)``, and a :class:`Layout` that says where each sequence begins. Out:
 ``(T, H * d)``. Two backends give the same numbers: variable-length flash attention on CUDA in half precision, and padded
 scaled-dot-product attention elsewhere, which pads inside this call only, on the CPU in groups of like length. Attention dropout
-is 0 on both. Left out: projections (encoder.py), rotary positions and local windows.
+is 0 on both. A window limits how far a token sees to each side (Beltagy et al. 2020, section 3.1). Left out: projections
+(encoder.py) and rotary positions (rotary.py).
 """
 
 from __future__ import annotations
@@ -15,38 +16,41 @@ from torch import Tensor
 from tofro.encoders.layout import Layout
 
 
-def attend(qkv: Tensor, layout: Layout) -> Tensor:
+def attend(qkv: Tensor, layout: Layout, window: int | None = None) -> Tensor:
     """Return softmax(q kᵀ / √d) v within each sequence (Vaswani et al. 2017, equation 1).
 
-    ``qkv`` is (T, 3, H, d); the result is (T, H * d) in the same precision.
+    ``qkv`` is (T, 3, H, d); the result is (T, H * d) in the same precision. With ``window`` w a token sees those at most w
+    places away.
     """
     if _flash_applies(qkv):
-        return _flash(qkv, layout)
-    return _padded(qkv, layout)
+        return _flash(qkv, layout, window)
+    return _padded(qkv, layout, window)
 
 
 def _flash_applies(qkv: Tensor) -> bool:
     width = qkv.shape[-1]
-    return qkv.is_cuda and qkv.dtype in (torch.float16, torch.bfloat16) and width % 8 == 0 and width <= 256
+    fits = qkv.is_cuda and qkv.dtype in (torch.float16, torch.bfloat16) and width % 8 == 0 and width <= 256
+    return fits and torch.cuda.get_device_capability(qkv.device) >= (8, 0)  # the kernel needs an Ampere or later
 
 
-def _flash(qkv: Tensor, layout: Layout) -> Tensor:
+def _flash(qkv: Tensor, layout: Layout, window: int | None) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
     query, key, value = qkv.unbind(1)  # (T, H, d) each
     offsets, longest = layout.cu_seqlens, layout.max_length
-    states = varlen_attn(query, key, value, offsets, offsets, longest, longest)
+    reach = -1 if window is None else window
+    states = varlen_attn(query, key, value, offsets, offsets, longest, longest, window_size=(reach, reach))
     assert isinstance(states, Tensor)
     return states.flatten(1)
 
 
-def _padded(qkv: Tensor, layout: Layout) -> Tensor:
+def _padded(qkv: Tensor, layout: Layout, window: int | None) -> Tensor:
     if layout.equal:
-        return _product(qkv.unflatten(0, (layout.size, layout.max_length)), None)
+        return _product(qkv.unflatten(0, (layout.size, layout.max_length)), layout.whole.mask(window))
     grid = layout.grid
     parts = qkv.flatten(1).index_select(0, grid.source).split([group.rows * group.length for group in grid.groups])
     states = [
-        _product(part.view(group.rows, group.length, *qkv.shape[1:]), group.mask)
+        _product(part.view(group.rows, group.length, *qkv.shape[1:]), group.mask(window))
         for group, part in zip(grid.groups, parts, strict=True)
     ]
     return (states[0] if len(states) == 1 else torch.cat(states)).index_select(0, grid.places)

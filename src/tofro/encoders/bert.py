@@ -6,14 +6,24 @@ the names of ``BertForPreTraining`` and ``BertForSequenceClassification``; a bar
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from tofro.encoders.config_json import (
+    Description,
+    SpecialTokens,
+    Tensors,
+    architecture_of,
+    drop_copies,
+    number,
+    read_labels,
+    refuse,
+    task_keys,
+    warn_of_attention_dropout,
+    whole,
+)
 from tofro.encoders.settings import EncoderSettings
 
 # The heads a Hugging Face class must have in its folder; a BertModel may have a pooler. A model is written as the first to fit.
@@ -24,6 +34,7 @@ ARCHITECTURES: dict[str, tuple[str, ...]] = {
     "BertForNextSentencePrediction": ("pooler", "pair"),
     "BertModel": (),
 }
+LAYER_PREFIX = "bert.encoder.layer."
 HEAD_PREFIXES = {"mlm": "cls.predictions.", "pooler": "bert.pooler.", "pair": "cls.seq_relationship.", "task": "classifier."}
 
 _LAYER = {
@@ -55,17 +66,13 @@ _WIDTHS = {
     "max_positions": "max_position_embeddings",
     "segments": "type_vocab_size",
 }
-
-
-@dataclass(frozen=True)
-class Description:
-    """What a config.json says about a model."""
-
-    settings: EncoderSettings
-    vocabulary: int
-    heads: tuple[str, ...]  # those the named architecture must have
-    labels: tuple[str, ...]  # of a task head, by class number
-    regression: bool
+_NEEDED = {
+    "hidden_act": "gelu",
+    "position_embedding_type": "absolute",
+    "is_decoder": False,
+    "add_cross_attention": False,
+    "tie_word_embeddings": True,
+}
 
 
 def names_of(ours: str) -> tuple[str, ...]:
@@ -74,29 +81,19 @@ def names_of(ours: str) -> tuple[str, ...]:
     if not module.startswith("encoder.layers."):
         return (f"{_REST[module]}.{kind}",)
     _, _, index, part = module.split(".", 3)
-    layer = f"bert.encoder.layer.{index}"
+    layer = f"{LAYER_PREFIX}{index}"
     if part == "attention.qkv":
         return tuple(f"{layer}.attention.self.{role}.{kind}" for role in ("query", "key", "value"))
     return (f"{layer}.{_LAYER[part]}.{kind}",)
 
 
-def to_hugging_face(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a model's state dict under Hugging Face's names, each tensor in memory of its own, on the CPU."""
-    tensors = {}
-    for ours, tensor in state.items():
-        names = names_of(ours)
-        for name, part in zip(names, tensor.detach().chunk(len(names)), strict=True):
-            tensors[name] = part.cpu().clone(memory_format=torch.contiguous_format)
-    return tensors
-
-
-def canonical(tensors: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
-    """Return tensors of a BERT folder under the names that :func:`to_hugging_face` gives.
+def canonical(tensors: Mapping[str, Tensor], description: Description, source: str) -> Tensors:
+    """Return the tensors of a BERT folder under the names of :func:`names_of`.
 
     Adds the prefix of a bare ``BertModel``, renames the gamma and beta of old folders, drops position indices, and drops the
     copies of tied tensors after checking that they are copies. ``source`` names the file in errors.
     """
-    result: dict[str, Tensor] = {}
+    result: Tensors = {}
     for name, tensor in tensors.items():
         if name.startswith(("embeddings.", "encoder.", "pooler.")):
             name = f"bert.{name}"
@@ -106,34 +103,35 @@ def canonical(tensors: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
         if name in result:
             raise ValueError(f"{source}: holds the tensor {name} twice, under two names.")
         result[name] = tensor
-    for copy, original in _COPIES.items():
-        if copy in result:
-            tensor = result.pop(copy)
-            if not torch.equal(result.setdefault(original, tensor), tensor):
-                raise ValueError(f"{source}: {copy} differs from {original}; tofro reads tied output weights only.")
-    return result
+    return drop_copies(result, _COPIES, source)
+
+
+def split(tensors: Mapping[str, Tensor], architecture: str) -> tuple[Tensors, Tensors]:
+    """Split tensors into those of ``architecture``, under its own names, and those of heads that it does not have."""
+    inside = set(ARCHITECTURES[architecture]) | ({"pooler"} if architecture == "BertModel" else set())
+    outside = tuple(prefix for head, prefix in HEAD_PREFIXES.items() if head not in inside)
+    prefix = "bert." if architecture == "BertModel" else ""
+    main = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if not name.startswith(outside)}
+    return main, {name: tensor for name, tensor in tensors.items() if name.startswith(outside)}
 
 
 def describe(config: Mapping[str, Any], source: str) -> Description:
     """Read a config.json. ``source`` names the file in errors; what this encoder cannot do is a ValueError."""
-    _refuse(config, source)
-    named = config.get("architectures") or [None]
-    architecture = named[0] if isinstance(named, list) else named
-    if architecture is not None and str(architecture) not in ARCHITECTURES:
-        raise ValueError(f"{source}: architecture {architecture!r} is not read; known are {', '.join(ARCHITECTURES)}.")
-    if _number(config, "attention_probs_dropout_prob", 0.1, source, zero=True) > 0:
-        warnings.warn(f"{source}: attention dropout is 0 in tofro, whatever attention_probs_dropout_prob says.", stacklevel=2)
-    sizes = {ours: _whole(config, theirs, source) for ours, theirs in _WIDTHS.items()}
+    refuse(config, _NEEDED, source)
+    architecture = architecture_of(config, ARCHITECTURES, source)
+    warn_of_attention_dropout(config, "attention_probs_dropout_prob", 0.1, source)
+    sizes: dict[str, Any] = {ours: whole(config, theirs, source) for ours, theirs in _WIDTHS.items()}
     settings = EncoderSettings(
         **sizes,
-        norm_eps=_number(config, "layer_norm_eps", 1e-12, source),
-        init_std=_number(config, "initializer_range", 0.02, source),
+        norm_eps=number(config, "layer_norm_eps", 1e-12, source),
+        init_std=number(config, "initializer_range", 0.02, source),
     )
-    labels, regression = _labels(config, source)
-    return Description(settings, _whole(config, "vocab_size", source), ARCHITECTURES.get(architecture, ()), labels, regression)
+    labels, regression = read_labels(config, source)
+    heads = ARCHITECTURES[architecture] if architecture else ()
+    return Description(settings, whole(config, "vocab_size", source), heads, labels, regression)
 
 
-def write_config(description: Description, dropout: float, pad_id: int, architecture: str) -> dict[str, Any]:
+def write_config(description: Description, dropout: float, tokens: SpecialTokens, architecture: str) -> dict[str, Any]:
     """Return the config.json of a model, for the Hugging Face class ``architecture``."""
     settings = description.settings
     config: dict[str, Any] = {
@@ -147,61 +145,7 @@ def write_config(description: Description, dropout: float, pad_id: int, architec
         "classifier_dropout": None,
         "layer_norm_eps": settings.norm_eps,
         "initializer_range": settings.init_std,
-        "pad_token_id": pad_id,
+        "pad_token_id": tokens.pad_id,
         "tie_word_embeddings": True,
     }
-    if "task" in ARCHITECTURES[architecture]:
-        names = ("LABEL_0",) if description.regression else description.labels
-        config["id2label"] = {str(index): name for index, name in enumerate(names)}
-        config["label2id"] = {name: index for index, name in enumerate(names)}
-        config["problem_type"] = "regression" if description.regression else "single_label_classification"
-    return config
-
-
-def _refuse(config: Mapping[str, Any], source: str) -> None:
-    if "auto_map" in config:
-        raise ValueError(f"{source}: auto_map names code, and tofro runs none; remove the key if this is a plain BERT.")
-    if config.get("model_type") != "bert":
-        raise ValueError(f"{source}: model_type is {config.get('model_type')!r}; tofro reads 'bert'.")
-    needed = {
-        "hidden_act": "gelu",
-        "position_embedding_type": "absolute",
-        "is_decoder": False,
-        "add_cross_attention": False,
-        "tie_word_embeddings": True,
-    }
-    for key, value in needed.items():
-        found = config.get(key, value)
-        if found != value:
-            raise ValueError(f"{source}: {key} is {found!r}; tofro reads {value!r} only.")
-
-
-def _whole(config: Mapping[str, Any], key: str, source: str) -> int:
-    value = config.get(key)
-    if type(value) is not int or value < 1:
-        raise ValueError(f"{source}: {key} must be a positive whole number, not {value!r}.")
-    return value
-
-
-def _number(config: Mapping[str, Any], key: str, default: float, source: str, zero: bool = False) -> float:
-    value = config.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not (value > 0 or (zero and value == 0)):
-        raise ValueError(f"{source}: {key} must be a {'number from 0' if zero else 'positive number'}, not {value!r}.")
-    return float(value)
-
-
-def _labels(config: Mapping[str, Any], source: str) -> tuple[tuple[str, ...], bool]:
-    """Return the label names by class number and whether the task is a regression, as Hugging Face decides it."""
-    mapping = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
-    try:
-        numbered = {int(index): str(name) for index, name in mapping.items()}
-        labels = tuple(numbered[index] for index in range(len(numbered)))
-    except (AttributeError, KeyError, ValueError):
-        raise ValueError(f"{source}: id2label must map the class numbers 0, 1, 2... to names, not {mapping!r}.") from None
-    kind = config.get("problem_type")
-    if kind not in (None, "regression", "single_label_classification"):
-        raise ValueError(f"{source}: problem_type {kind!r} is not read; use regression or single_label_classification.")
-    regression = kind == "regression" or (kind is None and len(labels) == 1)
-    if regression and len(labels) != 1:
-        raise ValueError(f"{source}: a regression has one output here, but id2label lists {len(labels)}.")
-    return (() if regression else labels), regression
+    return config | (task_keys(description) if "task" in ARCHITECTURES[architecture] else {})

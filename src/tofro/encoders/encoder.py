@@ -1,8 +1,9 @@
 """The encoder: a packed batch becomes one state per token.
 
 In: :class:`~tofro.batches.types.Batch`. Out: states ``(T, D)``, of the last layer or of all. Plain modules, pure PyTorch, exact
-to BERT (Devlin et al. 2019): post-norm, learned positions, segment embeddings, exact GELU. Left out: heads (heads.py),
-weights (model.py draws them, folder.py reads them).
+to BERT (Devlin et al. 2019): post-norm, learned positions, segment embeddings, exact GELU, and to ModernBERT (Warner et al.
+2024): pre-norm, rotary positions, GeGLU, no biases, local attention. Left out: heads (heads.py), weights (model.py draws them,
+folder.py reads them).
 """
 
 from __future__ import annotations
@@ -16,52 +17,73 @@ from torch import Tensor, nn
 from tofro.batches.types import Batch
 from tofro.encoders.attention import attend
 from tofro.encoders.layout import Layout
+from tofro.encoders.rotary import Turn, turn, turns
 from tofro.encoders.settings import EncoderSettings
 
 
+def make_norm(settings: EncoderSettings) -> nn.LayerNorm:
+    """Return a layer norm over the width, with a bias in BERT only."""
+    return nn.LayerNorm(settings.width, eps=settings.norm_eps, bias=not settings.modern)
+
+
 class Embeddings(nn.Module):
-    """Sum of token, segment and position embeddings, normalised."""
+    """Token embeddings, in BERT with those of segments and positions added, normalised."""
 
     def __init__(self, settings: EncoderSettings, vocabulary: int) -> None:
         super().__init__()
         self.tokens = nn.Embedding(vocabulary, settings.width)
-        self.positions = nn.Embedding(settings.max_positions, settings.width)
-        self.segments = nn.Embedding(settings.segments, settings.width)
-        self.norm = nn.LayerNorm(settings.width, eps=settings.norm_eps)
+        self.positions = None if settings.modern else nn.Embedding(settings.max_positions, settings.width)
+        self.segments = None if settings.modern else nn.Embedding(settings.segments, settings.width)
+        self.norm = make_norm(settings)
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the embeddings of the batch's tokens, (T, D)."""
-        return self.norm(self.tokens(batch.tokens) + self.segments(batch.segments) + self.positions(batch.positions))
+        states = self.tokens(batch.tokens)
+        if self.segments is not None and self.positions is not None:
+            states = states + self.segments(batch.segments) + self.positions(batch.positions)
+        return self.norm(states)
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with its residual and norm; one product makes queries, keys and values."""
+    """Multi-head self-attention with its residual and norm; one product makes queries, keys and values.
 
-    def __init__(self, settings: EncoderSettings) -> None:
+    BERT normalises the sum with the residual, ModernBERT what goes in, except in its first layer, which follows a norm.
+    """
+
+    def __init__(self, settings: EncoderSettings, layer: int) -> None:
         super().__init__()
-        self.heads = settings.heads
-        self.qkv = nn.Linear(settings.width, 3 * settings.width)
-        self.output = nn.Linear(settings.width, settings.width)
-        self.norm = nn.LayerNorm(settings.width, eps=settings.norm_eps)
+        self.heads, self.modern = settings.heads, settings.modern
+        self.window = settings.window(layer)
+        self.qkv = nn.Linear(settings.width, 3 * settings.width, bias=not settings.modern)
+        self.output = nn.Linear(settings.width, settings.width, bias=not settings.modern)
+        self.norm = nn.Identity() if settings.modern and layer == 0 else make_norm(settings)
 
-    def forward(self, states: Tensor, layout: Layout, dropout: float) -> Tensor:
+    def forward(self, states: Tensor, layout: Layout, by: Turn | None, dropout: float) -> Tensor:
         """Return (T, D) for states (T, D)."""
-        qkv = self.qkv(states).view(states.shape[0], 3, self.heads, -1)  # (T, 3, H, D/H)
-        mixed = self.output(attend(qkv, layout))
+        source = self.norm(states) if self.modern else states
+        qkv = self.qkv(source).view(states.shape[0], 3, self.heads, -1)  # (T, 3, H, D/H)
+        mixed = self.output(attend(qkv if by is None else turn(qkv, by), layout, self.window))
+        if self.modern:
+            return states + mixed
         return self.norm(F.dropout(mixed, dropout, dropout > 0) + states)
 
 
 class FeedForward(nn.Module):
-    """Two linear maps with a GELU between, residual and norm."""
+    """Two linear maps with a GELU between, residual and norm. ModernBERT's is gated: GELU(a) · b (Shazeer 2020, GeGLU)."""
 
     def __init__(self, settings: EncoderSettings) -> None:
         super().__init__()
-        self.up = nn.Linear(settings.width, settings.intermediate)
-        self.down = nn.Linear(settings.intermediate, settings.width)
-        self.norm = nn.LayerNorm(settings.width, eps=settings.norm_eps)
+        self.modern = settings.modern
+        inner = 2 * settings.intermediate if settings.modern else settings.intermediate
+        self.up = nn.Linear(settings.width, inner, bias=not settings.modern)
+        self.down = nn.Linear(settings.intermediate, settings.width, bias=not settings.modern)
+        self.norm = make_norm(settings)
 
     def forward(self, states: Tensor, dropout: float) -> Tensor:
         """Return (T, D) for states (T, D)."""
+        if self.modern:
+            passed, gate = self.up(self.norm(states)).chunk(2, dim=-1)
+            return states + self.down(F.dropout(F.gelu(passed) * gate, dropout, dropout > 0))
         mapped = self.down(F.gelu(self.up(states)))
         return self.norm(F.dropout(mapped, dropout, dropout > 0) + states)
 
@@ -69,30 +91,34 @@ class FeedForward(nn.Module):
 class Layer(nn.Module):
     """One transformer layer."""
 
-    def __init__(self, settings: EncoderSettings) -> None:
+    def __init__(self, settings: EncoderSettings, layer: int) -> None:
         super().__init__()
-        self.attention = Attention(settings)
+        self.attention = Attention(settings, layer)
         self.feed_forward = FeedForward(settings)
 
-    def forward(self, states: Tensor, layout: Layout, dropout: float) -> Tensor:
-        """Return (T, D) for states (T, D)."""
-        return self.feed_forward(self.attention(states, layout, dropout), dropout)
+    def forward(self, states: Tensor, layout: Layout, by: Turn | None, dropout: float) -> Tensor:
+        """Return (T, D) for states (T, D); ``by`` turns queries and keys, None where positions are embedded."""
+        return self.feed_forward(self.attention(states, layout, by, dropout), dropout)
 
 
 class Encoder(nn.Module):
     """(Batch) -> states.
 
-    ``dropout`` may be set at any time. It acts in training mode only, on the embeddings and on the outputs of attention and
-    feed-forward; attention weights are never dropped.
+    ``dropout`` may be set at any time. It acts in training mode only: on the embeddings and on the outputs of attention and
+    feed-forward, in ModernBERT on the embeddings and inside the feed-forward. Attention weights are never dropped.
     """
 
     def __init__(self, settings: EncoderSettings, vocabulary: int, dropout: float = 0.0) -> None:
         super().__init__()
         if settings.width % settings.heads:
             raise ValueError(f"encoder.heads: {settings.heads} does not divide encoder.width = {settings.width}.")
+        if settings.modern and settings.width // settings.heads % 2:
+            raise ValueError(f"encoder.heads: rotary positions need heads of even width, not {settings.width // settings.heads}.")
+        self.settings = settings
         self.dropout = dropout
         self.embeddings = Embeddings(settings, vocabulary)
-        self.layers = nn.ModuleList(Layer(settings) for _ in range(settings.layers))
+        self.layers = nn.ModuleList(Layer(settings, index) for index in range(settings.layers))
+        self.norm = make_norm(settings) if settings.modern else nn.Identity()  # BERT's layers end with one
 
     @property
     def frozen_depth(self) -> int:
@@ -111,9 +137,10 @@ class Encoder(nn.Module):
     def forward(self, batch: Batch, layers: str = "last") -> Tensor | tuple[Tensor, ...]:
         """Return the last layer's states (T, D), or with ``layers="all"`` the embeddings' and every layer's, L + 1 tensors.
 
-        What lies below the lowest trainable parameter runs without a graph.
+        The last are normalised, in both families. What lies below the lowest trainable parameter runs without a graph.
         """
         layout = Layout(batch.cu_seqlens, batch.max_length, batch.tokens.numel())
+        by = self._turns(batch.positions)
         dropout = self.dropout if self.training else 0.0
         learning, frozen = torch.is_grad_enabled(), self.frozen_depth
         with torch.set_grad_enabled(learning and frozen < 1):
@@ -121,6 +148,17 @@ class Encoder(nn.Module):
         every = [states]
         for depth, layer in enumerate(self.layers, start=1):
             with torch.set_grad_enabled(learning and frozen <= depth):
-                states = layer(states, layout, dropout)
+                states = layer(states, layout, by[depth - 1], dropout)
             every.append(states)
-        return tuple(every) if layers == "all" else states
+        every[-1] = self.norm(states)
+        return tuple(every) if layers == "all" else every[-1]
+
+    def _turns(self, positions: Tensor) -> list[Turn | None]:
+        """Return what turns queries and keys in each layer, made once for each of the two bases."""
+        settings = self.settings
+        if not settings.modern:
+            return [None] * settings.layers
+        width = settings.width // settings.heads
+        whole = turns(positions, width, settings.rotary_base_global)
+        near = turns(positions, width, settings.rotary_base_local)
+        return [whole if settings.window(layer) is None else near for layer in range(settings.layers)]

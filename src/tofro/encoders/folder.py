@@ -1,9 +1,9 @@
 """Model folders in the layout of Hugging Face: config.json, model.safetensors, the tokenizer's files.
 
-In: a :class:`~tofro.encoders.model.Model` and a tokenizer, or a folder of a BERT. Out: a folder that ``transformers`` opens
-without remote code, or a :class:`ModelFolder`. Heads that the Hugging Face class of the folder does not have lie beside it in
-tofro_heads.safetensors. Reading executes nothing: safetensors only, and a config.json that names code is refused.
-Left out: names and keys (bert.py), model cards, downloads.
+In: a :class:`~tofro.encoders.model.Model` and a tokenizer, or a folder of a BERT or ModernBERT. Out: a folder that
+``transformers`` opens without remote code, or a :class:`ModelFolder`. Heads that the Hugging Face class of the folder does not
+have lie beside it in tofro_heads.safetensors. Reading executes nothing: safetensors only, and a config.json that names code is
+refused. Left out: names and keys (bert.py, modernbert.py), model cards, downloads.
 """
 
 from __future__ import annotations
@@ -22,18 +22,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tofro.encoders import bert
+from tofro.encoders import bert, modernbert
+from tofro.encoders.config_json import Description, Family, SpecialTokens, Tensors
 from tofro.encoders.model import Model, initialise
+from tofro.encoders.settings import BERT, MODERNBERT
 
+FAMILIES: dict[str, Family] = {BERT: bert, MODERNBERT: modernbert}  # by model_type, which is EncoderSettings.family too
 CONFIG, WEIGHTS, EXTRA_HEADS = "config.json", "model.safetensors", "tofro_heads.safetensors"
 
 
-class SavableTokenizer(Protocol):
+class SavableTokenizer(SpecialTokens, Protocol):
     """What a folder needs of a tokenizer."""
-
-    @property
-    def pad_id(self) -> int:
-        """Id of [PAD]."""
 
     def save(self, folder: Path) -> Any:
         """Write the tokenizer's files."""
@@ -58,10 +57,10 @@ def save_model(folder: Path, model: Model, tokenizer: SavableTokenizer, labels: 
     """
     folder = Path(os.path.abspath(folder))
     _check_replaceable(folder)
-    description = _describe_model(model, labels)
-    architecture = _architecture(model)
-    config = bert.write_config(description, model.dropout, tokenizer.pad_id, architecture)
-    main, extra = _split_heads(bert.to_hugging_face(model.state_dict()), architecture)
+    family = FAMILIES[model.settings.family]
+    architecture = next(name for name, heads in family.ARCHITECTURES.items() if set(heads) <= set(model.heads))
+    config = family.write_config(_describe_model(model, labels), model.dropout, tokenizer, architecture)
+    main, extra = family.split(_canonical_state(model, family), architecture)
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     temporary.mkdir()
@@ -79,7 +78,7 @@ def save_model(folder: Path, model: Model, tokenizer: SavableTokenizer, labels: 
 
 
 def load_model(folder: Path, heads_may_be_missing: Collection[str] = (), dropout: float = 0.0, seed: int = 0) -> ModelFolder:
-    """Read a BERT folder strictly: every tensor must be there and of its shape, and none may be left over.
+    """Read a model folder strictly: every tensor must be there and of its shape, and none may be left over.
 
     The heads are those whose weights lie in the folder. Heads in ``heads_may_be_missing`` (``mlm``, ``pooler``, ``pair``) are
     made anew from ``seed`` where the folder lacks them; any other head that the folder's architecture promises must be there.
@@ -87,14 +86,16 @@ def load_model(folder: Path, heads_may_be_missing: Collection[str] = (), dropout
     """
     folder = Path(folder)
     source = str(folder / CONFIG)
-    description = bert.describe(_read_config(folder), source)
-    tensors = bert.canonical(_read_tensors(folder), str(folder / WEIGHTS))
-    present = {head for head, prefix in bert.HEAD_PREFIXES.items() if any(name.startswith(prefix) for name in tensors)}
+    config = _read_config(folder)
+    family = FAMILIES[config["model_type"]]
+    description = family.describe(config, source)
+    tensors = family.canonical(_read_tensors(folder), description, str(folder / WEIGHTS))
+    present = {head for head, prefix in family.HEAD_PREFIXES.items() if any(name.startswith(prefix) for name in tensors)}
     required = (set(description.heads) | set(heads_may_be_missing)) - present
     refused = sorted(required - set(heads_may_be_missing))
     if refused:
         raise ValueError(f"{folder / WEIGHTS}: has no weights of the heads {', '.join(refused)}, which {CONFIG} promises.")
-    _check_depth(description, tensors, folder)
+    _check_depth(description, family, tensors, folder)
     _check_tokenizer(folder, description.vocabulary)
     classes = (1 if description.regression else len(description.labels)) if "task" in present else None
     try:
@@ -104,32 +105,28 @@ def load_model(folder: Path, heads_may_be_missing: Collection[str] = (), dropout
     except (ValueError, RuntimeError) as error:  # sizes that do not divide, or that no tensor can have
         raise ValueError(f"{source}: {error}") from None
     made_anew = tuple(head for head in model.heads if head not in present)
-    _fill(model, tensors, made_anew, seed, folder)
+    _fill(model, family, tensors, made_anew, seed, folder)
     return ModelFolder(model, description.labels if "task" in present else None, folder, made_anew)
 
 
-def _describe_model(model: Model, labels: tuple[str, ...] | None) -> bert.Description:
+def _describe_model(model: Model, labels: tuple[str, ...] | None) -> Description:
     regression = False
     if "task" in model.heads:
         head: Any = model.heads["task"]
         regression = head.regression
         labels = labels or tuple(f"LABEL_{index}" for index in range(head.classes))
         assert regression or len(set(labels)) == head.classes, f"{len(labels)} labels for {head.classes} classes"
-    return bert.Description(model.settings, model.vocabulary, (), labels or (), regression)
+    return Description(model.settings, model.vocabulary, (), labels or (), regression)
 
 
-def _architecture(model: Model) -> str:
-    """Return the first Hugging Face class whose heads the model has."""
-    return next(name for name, heads in bert.ARCHITECTURES.items() if set(heads) <= set(model.heads))
-
-
-def _split_heads(tensors: dict[str, Tensor], architecture: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Split tensors into those of ``architecture``, under its own names, and those of heads that it does not have."""
-    inside = set(bert.ARCHITECTURES[architecture]) | ({"pooler"} if architecture == "BertModel" else set())
-    outside = tuple(prefix for head, prefix in bert.HEAD_PREFIXES.items() if head not in inside)
-    prefix = "bert." if architecture == "BertModel" else ""
-    main = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if not name.startswith(outside)}
-    return main, {name: tensor for name, tensor in tensors.items() if name.startswith(outside)}
+def _canonical_state(model: Model, family: Family) -> Tensors:
+    """Return a model's tensors under canonical names, each in memory of its own, on the CPU."""
+    tensors = {}
+    for ours, tensor in model.state_dict().items():
+        names = family.names_of(ours)
+        for name, part in zip(names, tensor.detach().chunk(len(names)), strict=True):
+            tensors[name] = part.cpu().clone(memory_format=torch.contiguous_format)
+    return tensors
 
 
 def _check_replaceable(folder: Path) -> None:
@@ -182,6 +179,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: is not JSON in UTF-8 ({error}).") from None
     if not isinstance(config, dict):
         raise ValueError(f"{path}: must hold a JSON object.")
+    if config.get("model_type") not in tuple(FAMILIES):
+        raise ValueError(f"{path}: model_type is {config.get('model_type')!r}; tofro reads {' and '.join(FAMILIES)}.")
     return config
 
 
@@ -217,9 +216,10 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _check_depth(description: bert.Description, tensors: dict[str, Tensor], folder: Path) -> None:
+def _check_depth(description: Description, family: Family, tensors: dict[str, Tensor], folder: Path) -> None:
     """Compare the numbers of layers before any is built, so that a config cannot ask for a billion of them."""
-    found = {name.split(".")[3] for name in tensors if name.startswith("bert.encoder.layer.")}
+    prefix = family.LAYER_PREFIX
+    found = {name.removeprefix(prefix).partition(".")[0] for name in tensors if name.startswith(prefix)}
     if len(found) != description.settings.layers:
         raise ValueError(f"{folder}: {CONFIG} says {description.settings.layers} layers, {WEIGHTS} holds {len(found)}.")
 
@@ -247,14 +247,14 @@ def _check_tokenizer(folder: Path, vocabulary: int) -> None:
 
 
 @torch.no_grad()
-def _fill(model: Model, tensors: dict[str, Tensor], made_anew: tuple[str, ...], seed: int, folder: Path) -> None:
+def _fill(model: Model, family: Family, tensors: dict[str, Tensor], made_anew: tuple[str, ...], seed: int, folder: Path) -> None:
     """Give ``model``, still without memory, its weights, after comparing names and shapes with the tensors of the folder."""
     fresh = tuple(f"heads.{head}." for head in made_anew)
     state = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(fresh)}
     expected = {
         theirs: list(part.shape)
         for ours, tensor in state.items()
-        for theirs, part in zip(bert.names_of(ours), tensor.chunk(len(bert.names_of(ours))), strict=True)
+        for theirs, part in zip(family.names_of(ours), tensor.chunk(len(family.names_of(ours))), strict=True)
     }
     problems = [f"{name} is missing" for name in expected if name not in tensors]
     problems += [f"{name} is left over" for name in tensors if name not in expected]
@@ -269,6 +269,6 @@ def _fill(model: Model, tensors: dict[str, Tensor], made_anew: tuple[str, ...], 
     model.to_empty(device="cpu")
     parameters = dict(model.named_parameters())
     for ours in state:
-        parameters[ours].copy_(torch.cat([tensors[theirs].to(parameters[ours].dtype) for theirs in bert.names_of(ours)]))
+        parameters[ours].copy_(torch.cat([tensors[theirs].to(parameters[ours].dtype) for theirs in family.names_of(ours)]))
     for head in made_anew:
-        initialise(model.heads[head], model.settings.init_std, seed, f"heads.{head}")
+        initialise(model.heads[head], model.settings, seed, f"heads.{head}")

@@ -1,4 +1,4 @@
-"""What turns states into predictions: heads that match Hugging Face's BERT heads weight for weight.
+"""What turns states into predictions: heads that match those of Hugging Face's BERT and ModernBERT weight for weight.
 
 In: states ``(T, D)`` of an encoder, or pooled states ``(B, D)``. Out: fp32-ready logits. Left out: the token embedding, which
 the MLM head borrows from the encoder at call time, and dropout, which the model applies.
@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tofro.encoders.encoder import make_norm
 from tofro.encoders.settings import EncoderSettings
 
 
@@ -18,8 +19,8 @@ class MLMHead(nn.Module):
 
     def __init__(self, settings: EncoderSettings, vocabulary: int) -> None:
         super().__init__()
-        self.dense = nn.Linear(settings.width, settings.width)
-        self.norm = nn.LayerNorm(settings.width, eps=settings.norm_eps)
+        self.dense = nn.Linear(settings.width, settings.width, bias=not settings.modern)
+        self.norm = make_norm(settings)
         self.bias = nn.Parameter(torch.zeros(vocabulary))
 
     def forward(self, states: Tensor, embedding: Tensor) -> Tensor:
@@ -28,15 +29,17 @@ class MLMHead(nn.Module):
 
 
 class Pooler(nn.Module):
-    """Dense and tanh on the state of the first token, [CLS]."""
+    """What task and pair heads see of a text: BERT's dense and tanh, or ModernBERT's dense, GELU and norm, of one state."""
 
     def __init__(self, settings: EncoderSettings) -> None:
         super().__init__()
-        self.dense = nn.Linear(settings.width, settings.width)
+        self.dense = nn.Linear(settings.width, settings.width, bias=not settings.modern)
+        self.norm = make_norm(settings) if settings.modern else None
 
-    def forward(self, first: Tensor) -> Tensor:
-        """Return (B, D) for the states (B, D) of the first tokens."""
-        return torch.tanh(self.dense(first))
+    def forward(self, states: Tensor) -> Tensor:
+        """Return (B, D) for one state (B, D) a sequence: that of its first token, [CLS], or their mean."""
+        mapped = self.dense(states)
+        return torch.tanh(mapped) if self.norm is None else self.norm(F.gelu(mapped))
 
 
 class PairHead(nn.Module):

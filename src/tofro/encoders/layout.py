@@ -6,7 +6,7 @@ a layer first asks for them, so the flash backend never pays. Left out: attentio
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 
@@ -20,7 +20,24 @@ class Group:
 
     rows: int
     length: int
-    mask: Tensor | None  # (rows, 1, 1, length), True where there is a token; None where all are full
+    device: torch.device
+    valid: Tensor | None  # (rows, 1, 1, length), True where there is a token; None where all are full
+    near: dict[int, Tensor] = field(default_factory=dict)  # masks by window
+
+    def mask(self, window: int | None) -> Tensor | None:
+        """True where a query may look, for attention to broadcast to (rows, H, length, length); None where everywhere.
+
+        With ``window`` w that is at most w places away. Made once for all layers.
+        """
+        if window is None or window >= self.length - 1:
+            return self.valid
+        if window not in self.near:
+            columns = torch.arange(self.length, device=self.device)
+            distance = (columns[:, None] - columns).abs()
+            # A place far beyond a short sequence's end would see no token, and not every kernel takes that: it sees itself.
+            near = distance <= window
+            self.near[window] = near if self.valid is None else near & self.valid | (distance == 0)
+        return self.near[window]
 
 
 @dataclass(frozen=True)
@@ -58,6 +75,11 @@ class Layout:
         return torch.repeat_interleave(sequences, self.lengths, output_size=self.tokens)
 
     @cached_property
+    def whole(self) -> Group:
+        """All sequences as one group, where they are equal."""
+        return Group(self.size, self.max_length, self.cu_seqlens.device, None)
+
+    @cached_property
     def grid(self) -> Grid:
         """The padded layout: groups of like length on the CPU, else one group, which asks nothing of the device."""
         on_host = self.cu_seqlens.device.type == "cpu" and not torch.compiler.is_compiling()
@@ -67,7 +89,7 @@ class Layout:
         source, valid = self._places(self.cu_seqlens[:-1].long(), self.lengths, self.max_length)
         starts = torch.arange(self.size, device=source.device) * self.max_length
         places = torch.arange(self.tokens, device=source.device) + (starts - self.cu_seqlens[:-1])[self.rows]
-        return Grid([Group(self.size, self.max_length, valid[:, None, None])], source.flatten(), places)
+        return Grid([Group(self.size, self.max_length, source.device, valid[:, None, None])], source.flatten(), places)
 
     def _grouped(self) -> Grid:
         lengths, order = self.lengths.sort(descending=True, stable=True)
@@ -81,7 +103,7 @@ class Layout:
             offset = sum(group.rows * group.length for group in groups)
             places[source[valid]] = offset + torch.arange(valid.numel()).view_as(valid)[valid]
             full = int(lengths[last - 1]) == longest
-            groups.append(Group(last - first, longest, None if full else valid[:, None, None]))
+            groups.append(Group(last - first, longest, source.device, None if full else valid[:, None, None]))
             sources.append(source.flatten())
         return Grid(groups, torch.cat(sources), places)
 

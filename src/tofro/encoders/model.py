@@ -7,6 +7,7 @@ any global random state. Left out: reading and writing (folder.py), losses (obje
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from tofro.batches.types import Batch
 from tofro.encoders.encoder import Encoder
 from tofro.encoders.heads import MLMHead, PairHead, Pooler, TaskHead
-from tofro.encoders.pooling import first_states
+from tofro.encoders.pooling import pool
 from tofro.encoders.settings import EncoderSettings
 
 HEADS = ("mlm", "pooler", "pair", "task")
@@ -83,11 +84,12 @@ class Model(nn.Module):
             made.append("pooler")
         for name in made:
             head = _make_head(name, self.settings, self.vocabulary, classes, regression)
-            initialise(head, self.settings.init_std, seed, f"heads.{name}")
+            initialise(head, self.settings, seed, f"heads.{name}")
             self.heads[name] = head.to(device)
 
     def _pooled(self, states: Tensor, batch: Batch) -> Tensor:
-        return self.heads["pooler"](first_states(states, batch))
+        how = self.settings.head_pooling if self.settings.modern else "cls"
+        return self.heads["pooler"](pool(states, batch, how))
 
 
 def build_model(
@@ -111,16 +113,17 @@ def build_model(
     with torch.device("meta"):  # no memory, no draw from the global random state
         model = Model(settings, vocabulary, wanted, dropout, classes, regression)
     model.to_empty(device="cpu")
-    initialise(model, settings.init_std, seed)
+    initialise(model, settings, seed)
     return model
 
 
 @torch.no_grad()
-def initialise(module: nn.Module, std: float, seed: int, name: str = "") -> None:
-    """Draw the weights of ``module`` from N(0, std²) as BERT does: biases 0, norms 1, the embedding of [PAD] (row 0) zero.
+def initialise(module: nn.Module, settings: EncoderSettings, seed: int, name: str = "") -> None:
+    """Draw the weights of ``module``: biases 0, norms 1, the embedding of [PAD] (row 0) zero, all else at random.
 
-    Each weight has its own generator, seeded by (seed, its name in the model), so adding a head changes no other weight.
-    ``name`` is the module's own name in the model.
+    BERT draws from N(0, init_std²). ModernBERT cuts that off at two standard deviations and scales it where a block adds to the
+    residual (:func:`_deviation`). Each weight has its own generator, seeded by (seed, its name in the model), so adding a head
+    changes no other weight. ``name`` is the module's own name in the model.
     """
     for path, part in module.named_modules(prefix=name):
         for key, parameter in part.named_parameters(recurse=False):
@@ -131,9 +134,22 @@ def initialise(module: nn.Module, std: float, seed: int, name: str = "") -> None
             else:
                 digest = hashlib.sha256(f"{seed}:{path}.{key}".encode()).digest()
                 generator = torch.Generator().manual_seed(int.from_bytes(digest[:4], "big"))
-                parameter.normal_(0.0, std, generator=generator)
+                std = _deviation(path, settings)
+                if settings.modern:
+                    nn.init.trunc_normal_(parameter, 0.0, std, -2 * std, 2 * std, generator=generator)
+                else:
+                    parameter.normal_(0.0, std, generator=generator)
         if path == "encoder.embeddings.tokens":
             part.weight[0] = 0.0
+
+
+def _deviation(path: str, settings: EncoderSettings) -> float:
+    """Return the standard deviation of a module's initial weights; ModernBERT's as transformers' ``_init_weights`` has them."""
+    if settings.modern and path.startswith(("heads.task", "heads.pair")):
+        return settings.width**-0.5
+    if settings.modern and path.endswith((".output", ".down", ".dense")):
+        return settings.init_std / math.sqrt(2 * settings.layers)
+    return settings.init_std
 
 
 def _make_head(name: str, settings: EncoderSettings, vocabulary: int, classes: int | None, regression: bool) -> nn.Module:

@@ -29,11 +29,12 @@ def train_head(model: Model) -> None:
 
 
 def train_top_k(model: Model, k: int) -> None:
-    """Train the k highest layers of the encoder, and the task head and pooler where there are any."""
+    """Train the k highest layers of the encoder with the norm above them, and the task head and pooler where there are any."""
     layers = model.settings.layers
     if not 1 <= k <= layers:
         raise ValueError(f"tuning.k: {k} layers asked for, but the encoder has {layers}; use a number from 1 to {layers}.")
-    _train_only(model, TASK_HEADS + tuple(f"encoder.layers.{index}." for index in range(layers - k, layers)), "top_k")
+    highest = tuple(f"encoder.layers.{index}." for index in range(layers - k, layers))
+    _train_only(model, (*TASK_HEADS, *highest, "encoder.norm."), "top_k")
 
 
 def trainable_names(model: nn.Module) -> tuple[str, ...]:
