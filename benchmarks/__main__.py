@@ -16,7 +16,7 @@ from benchmarks.material import Options
 from benchmarks.report import Row, show, write, write_markdown
 
 NAMES = ("pretraining", "fine_tuning", "arithmetic", "store", "gpu")
-BY_NAME_ONLY: tuple[str, ...] = ()
+BY_NAME_ONLY = ("memory",)
 
 
 def main() -> None:
