@@ -13,7 +13,11 @@ class ObjectiveSettings:
 
     mlm_weight: float = setting(1.0, "weight of the masked language modelling loss; 0 leaves it out", low=0)
     mask_rate: float = setting(0.15, "share of word positions chosen for prediction", above=0, below=1)
-    mask_unit: str = setting("word", "mask whole words or single tokens", choices=("word", "token"))
+    mask_unit: str = setting(
+        "word", "mask whole words, spans of neighbouring whole words, or single tokens", choices=("word", "span", "token")
+    )
+    span_p: float = setting(0.2, "mask_unit span: chance that a span ends after each of its words", above=0, below=1)
+    span_limit: int = setting(10, "mask_unit span: the most words of a span", low=1)
     corruption: str = setting(
         "bert", "bert: 80% [MASK], 10% random, 10% kept; mask_only: all [MASK]", choices=("bert", "mask_only")
     )
