@@ -7,6 +7,7 @@ run's own checkpoint (runs/fit.py), then ``init_from``, then scratch.
 from __future__ import annotations
 
 import copy
+import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,7 @@ from tofro.runs.run import cache_of
 from tofro.text.corpus import Corpus
 from tofro.text.fingerprint import fingerprint_path, hash_json
 from tofro.text.task import Task
+from tofro.tokens.languages import find_words
 from tofro.tokens.store import TokenStore, open_store
 from tofro.tokens.tokenizer import Tokenizer
 from tofro.tokens.training import open_tokenizer
@@ -66,7 +68,9 @@ class Context:
         """The corpus of the config."""
         with progress(f"reading corpus {self.config.corpus.name}", "files", self.shown) as report:
             corpus: Corpus = build(self.config.corpus, report)
-        return corpus
+        objective = self.config.objective
+        unit = objective.mask_unit if objective.mlm_weight else "token"  # pairs alone need no words
+        return dataclasses.replace(corpus, words=find_words(corpus, self.settings("corpus"), unit))
 
     @cached_property
     def task(self) -> Task:

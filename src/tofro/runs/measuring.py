@@ -29,6 +29,7 @@ from tofro.runs.folder import write_json
 from tofro.runs.progress import progress
 from tofro.text.fingerprint import hash_json
 from tofro.text.task import Task
+from tofro.tokens.segmenter import words_made_by
 
 BATCH = 64  # sequences of an evaluation batch; no measure depends on it
 VERSION = 1  # of the measures: a change makes kept ones stale
@@ -43,7 +44,7 @@ def measure(context: Context, model: Model, encoder: str, lineage: str | None = 
     it. They are found by the weights, not by that name: a run made again, by the clock or by other code, has other ones.
     """
     kept_by = None if lineage is None else hash_json([weights_hash(model), context.start.tokenizer.fingerprint])
-    held_out_by = [context.corpus.fingerprint, vars(context.settings("objective"))]
+    held_out_by = [context.corpus.fingerprint, vars(context.settings("objective")), *words_made_by(context.corpus.words).values()]
     known = _kept(context, kept_by, held_out_by, lambda: held_out(context, model))
     values = {f"validation/{name}_{encoder}": value for name, value in known.items()}
     tasks = probe_tasks(context) if context.config.method.measure else []

@@ -31,6 +31,7 @@ from tofro.runs.context import Context
 from tofro.runs.fit import FitPlace, FitReport, fit, set_threads
 from tofro.runs.loggers import close
 from tofro.runs.measuring import chance, measure, probe, start_measures, task_score
+from tofro.tokens.languages import warn_of_rate
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ def carry_out(config: DictConfig, folder: Path) -> Outcome:
 def pretrain(settings: MethodSettings, context: Context) -> Outcome:
     """Train ``pre`` on the corpus; measure it against its start, the unigram model and the leak classifier."""
     objective, start = context.settings("objective"), context.start
+    if objective.mlm_weight:
+        warn_of_rate(context.corpus.words, objective.mask_unit, objective.mask_rate)
     model = copy.deepcopy(start.model)
     model.dropout = settings.dropout
     data = PretrainingData(context.store("train"), context.store("validation"), start.tokenizer, objective, context.loading())

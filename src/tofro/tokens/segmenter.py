@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import importlib.util
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
@@ -36,6 +37,11 @@ def is_han(codes: np.ndarray) -> np.ndarray:
 def code_points(text: str) -> np.ndarray:
     """Return the code points of ``text``, (characters,) uint32."""
     return np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
+
+
+def installed() -> bool:
+    """Return whether the segmenter is on this machine."""
+    return importlib.util.find_spec(LIBRARY) is not None
 
 
 def words_made_by(words: str) -> dict[str, str]:
