@@ -51,12 +51,12 @@ def unpad(states: torch.Tensor, batch: Batch) -> torch.Tensor:
     return torch.cat([row[:length] for row, length in zip(states, batch.cu_seqlens.diff().tolist(), strict=True)])
 
 
-def randomise(model: torch.nn.Module, seed: int = 1) -> None:
+def randomise(model: torch.nn.Module, seed: int = 1, std: float = 0.05) -> None:
     """Give every parameter random values, biases and norms too, so that none hides behind a zero or a one."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            parameter.normal_(1.0 if "norm" in name.lower() and name.endswith("weight") else 0.0, 0.05, generator=generator)
+            parameter.normal_(1.0 if "norm" in name.lower() and name.endswith("weight") else 0.0, std, generator=generator)
 
 
 def outputs_of(model: Model, batch: Batch) -> dict[str, torch.Tensor]:

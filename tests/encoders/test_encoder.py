@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 
 import pytest
@@ -147,6 +148,45 @@ def test_dropout_acts_in_training_only_and_can_be_set(model: Model) -> None:
     assert not torch.equal(model.encoder(batch), plain)
     assert torch.equal(model.eval().encoder(batch), plain)
     assert not torch.equal(model.train().encoder(batch), model.encoder(batch))
+
+
+class Held(torch.autograd.graph.saved_tensors_hooks):
+    """Counts the numbers that a graph keeps for its backward pass, parameters among them."""
+
+    def __init__(self) -> None:
+        self.sizes: dict[int, int] = {}
+        super().__init__(self._note, lambda tensor: tensor)
+
+    def _note(self, tensor: torch.Tensor) -> torch.Tensor:
+        self.sizes[tensor.data_ptr()] = tensor.numel()
+        return tensor
+
+    @property
+    def numbers(self) -> int:
+        return sum(self.sizes.values())
+
+
+@pytest.mark.parametrize("family", ["bert", "modernbert"])
+def test_checkpointing_keeps_little_and_changes_no_gradient(family: str) -> None:
+    model = build_model(dataclasses.replace(SMALL, family=family), VOCABULARY, ("mlm",), dropout=0.3)
+    randomise(model)
+    batch, kept, gradients = make_batch(LENGTHS), [], []
+    for checkpointing in (False, True):
+        model.encoder.checkpointing = checkpointing
+        model.zero_grad()
+        torch.manual_seed(5)
+        held = Held()
+        with held:
+            states = model.encoder(batch)
+        torch.rand(3)  # the generator has moved on when the backward pass computes again
+        (states * torch.arange(SMALL.width)).sum().backward()
+        kept.append(held.numbers)
+        gradients.append([parameter.grad.clone() for parameter in model.encoder.parameters()])
+    assert kept[1] < kept[0] / 3
+    assert all(torch.equal(*pair) for pair in zip(*gradients, strict=True))
+    with torch.no_grad():
+        model.eval()
+        assert not model.encoder(batch).requires_grad
 
 
 def test_weights_are_a_function_of_the_seed() -> None:

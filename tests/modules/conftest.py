@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -89,11 +90,18 @@ class Bench:
         return TwoWay(pre, self.ft(), self.task, infonce, constant, alignment, self.training(budget))
 
     def fit(
-        self, module: FineTuning, budget: BudgetSettings, name: str, checkpoint_every: int = 500, callbacks: tuple = ()
+        self,
+        module: FineTuning,
+        budget: BudgetSettings,
+        name: str,
+        checkpoint_every: int = 500,
+        callbacks: tuple = (),
+        **settings: Any,
     ) -> FitReport:
+        """Fit, with trainer ``settings`` of the caller's own."""
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
-        trainer = TrainerSettings(accelerator="cpu", progress=False, log_every=4, checkpoint_every=checkpoint_every)
+        trainer = TrainerSettings(accelerator="cpu", progress=False, log_every=4, checkpoint_every=checkpoint_every, **settings)
         return fit(module, self.data(budget), budget, FitPlace(folder, trainer, callbacks=callbacks))
 
 

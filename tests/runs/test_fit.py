@@ -35,6 +35,18 @@ def test_the_same_seed_twice_gives_the_same_bits(bench: Bench) -> None:
     assert rows_of(bench.folder / "one") == rows_of(bench.folder / "two")
 
 
+def test_activation_checkpointing_changes_no_bit(bench: Bench) -> None:
+    """Both encoders, dropout on, part of `ft` frozen: whatever is computed again comes out the same."""
+    modules = []
+    for checkpointing in (False, True):
+        modules.append(bench.two_way(BUDGET, weight=0.5))
+        train_top_k(modules[-1].model("ft"), 1)
+        bench.fit(modules[-1], BUDGET, str(checkpointing), activation_checkpointing=checkpointing)
+        assert modules[-1].model("pre").encoder.checkpointing is checkpointing
+    assert same_weights(*modules)
+    assert rows_of(bench.folder / "False") == rows_of(bench.folder / "True")
+
+
 @pytest.mark.parametrize("tuning", [train_head, lambda model: train_top_k(model, 1)])
 def test_frozen_parameters_stay_bit_identical(bench: Bench, tuning: Any) -> None:
     ft = bench.ft()

@@ -8,11 +8,12 @@ folder.py reads them).
 
 from __future__ import annotations
 
-from typing import Literal, overload
+from typing import Any, Literal, cast, overload
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from tofro.batches.types import Batch
 from tofro.encoders.attention import attend
@@ -106,6 +107,8 @@ class Encoder(nn.Module):
 
     ``dropout`` may be set at any time. It acts in training mode only: on the embeddings and on the outputs of attention and
     feed-forward, in ModernBERT on the embeddings and inside the feed-forward. Attention weights are never dropped.
+    ``checkpointing``, too, may be set: then a layer keeps its input alone for the backward pass, which computes the rest again
+    with the same dropout, so that gradients are the same bit for bit (Chen et al. 2016).
     """
 
     def __init__(self, settings: EncoderSettings, vocabulary: int, dropout: float = 0.0) -> None:
@@ -116,6 +119,7 @@ class Encoder(nn.Module):
             raise ValueError(f"encoder.heads: rotary positions need heads of even width, not {settings.width // settings.heads}.")
         self.settings = settings
         self.dropout = dropout
+        self.checkpointing = False
         self.embeddings = Embeddings(settings, vocabulary)
         self.layers = nn.ModuleList(Layer(settings, index) for index in range(settings.layers))
         self.norm = make_norm(settings) if settings.modern else nn.Identity()  # BERT's layers end with one
@@ -148,10 +152,15 @@ class Encoder(nn.Module):
         every = [states]
         for depth, layer in enumerate(self.layers, start=1):
             with torch.set_grad_enabled(learning and frozen <= depth):
-                states = layer(states, layout, by[depth - 1], dropout)
+                states = self._run(layer, states, layout, by[depth - 1], dropout)
             every.append(states)
         every[-1] = self.norm(states)
         return tuple(every) if layers == "all" else every[-1]
+
+    def _run(self, layer: nn.Module, states: Tensor, *context: Any) -> Tensor:
+        if self.checkpointing and torch.is_grad_enabled():
+            return cast(Tensor, checkpoint(layer, states, *context, use_reentrant=False))
+        return cast(Tensor, layer(states, *context))
 
     def _turns(self, positions: Tensor) -> list[Turn | None]:
         """Return what turns queries and keys in each layer, made once for each of the two bases."""

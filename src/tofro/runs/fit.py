@@ -53,6 +53,8 @@ class FitPlace:
 def fit(module: TransferModule, data: pl.LightningDataModule, budget: BudgetSettings, place: FitPlace) -> FitReport:
     """Train ``module`` until the budget or its patience ends, resuming from the newest intact checkpoint where there is one."""
     clock = module.training_settings.clock
+    for name in module.models:
+        module.model(name).encoder.checkpointing = place.trainer.activation_checkpointing
     selection = Selection(budget.patience, budget.best)
     recorder = Recorder(place.folder / "metrics.jsonl", clock, place.trainer.log_every)
     counting = FlopCounting(clock)

@@ -17,6 +17,9 @@ class TrainerSettings:
     workers: int = setting(0, "data loading processes per device; 0 builds batches in the run's own process", low=0)
     threads: Optional[int] = setting(None, "torch threads per process; null leaves torch's choice", low=1)
     deterministic: bool = setting(False, "deterministic algorithms on CUDA; the CPU is deterministic as it is")
+    activation_checkpointing: bool = setting(
+        False, "keep one state per layer and compute the rest again in the backward pass: less memory, about a third more time"
+    )
     log_every: int = setting(20, "steps between writes of metrics.jsonl; every step is written", low=1)
     checkpoint_every: int = setting(500, "steps between checkpoints", low=1)
     progress: bool = setting(True, "show a progress bar, or plain lines where there is no terminal")
