@@ -15,7 +15,7 @@ import torch
 from benchmarks.material import Options
 from benchmarks.report import Row, show, write, write_markdown
 
-NAMES = ("pretraining", "fine_tuning", "arithmetic", "store", "gpu")
+NAMES = ("pretraining", "modernbert", "fine_tuning", "arithmetic", "store", "gpu")
 BY_NAME_ONLY = ("memory",)
 
 

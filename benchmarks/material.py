@@ -31,8 +31,8 @@ class Options:
     outputs: str = "outputs"
 
     def size(self, full: str) -> str:
-        """Return an encoder size."""
-        return "tiny" if self.quick else full
+        """Return an option of conf/encoder."""
+        return full.replace("mini", "tiny").replace("base", "tiny") if self.quick else full
 
     def times(self, full: int) -> int:
         """Return a number of steps or rounds."""

@@ -42,12 +42,14 @@ def rows_of(batches: Iterable[Batch], tokenizer: Any) -> Rows:
         ends = batch.cu_seqlens.tolist()
         for row, (start, end) in enumerate(itertools.pairwise(ends)):
             ids = tokens[start:end].tolist()
-            entry = {"input_ids": ids, "token_type_ids": batch.segments[start:end].tolist(), "attention_mask": [1] * len(ids)}
+            entry: dict[str, Any] = {"input_ids": ids, "attention_mask": [1] * len(ids)}
             if batch.masked is not None:
                 entry["special_tokens_mask"] = [int(token in special) for token in ids]
             if batch.pair_labels is not None:
+                entry["token_type_ids"] = batch.segments[start:end].tolist()
                 entry["next_sentence_label"] = int(batch.pair_labels[row])
             if batch.labels is not None:
+                entry["token_type_ids"] = batch.segments[start:end].tolist()
                 entry["labels"] = int(batch.labels[row])
             rows.append(entry)
     return rows
@@ -68,6 +70,26 @@ def bert(kind: str, settings: EncoderSettings, vocabulary: int, dropout: float, 
         **more,
     )
     return getattr(transformers, kind)(config)
+
+
+def modernbert(settings: EncoderSettings, vocabulary: int, sparse: bool) -> Any:
+    """Return a ModernBERT for masked words with random weights and sdpa attention; ``sparse`` projects masked positions alone."""
+    config = transformers.ModernBertConfig(
+        vocab_size=vocabulary,
+        hidden_size=settings.width,
+        num_hidden_layers=settings.layers,
+        num_attention_heads=settings.heads,
+        intermediate_size=settings.intermediate,
+        max_position_embeddings=settings.max_positions,
+        global_attn_every_n_layers=settings.global_every,
+        local_attention=settings.local_window,
+        global_rope_theta=settings.rotary_base_global,
+        local_rope_theta=settings.rotary_base_local,
+        sparse_prediction=sparse,
+        pad_token_id=0,
+        attn_implementation="sdpa",
+    )
+    return transformers.ModernBertForMaskedLM(config)
 
 
 def masking(tokenizer: Any, rate: float) -> Collator:

@@ -6,6 +6,7 @@ order, hidden dropout 0.1, attention dropout 0. Training alone is timed, after w
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +14,14 @@ from benchmarks import ours, peers
 from benchmarks.material import Options, hugging_face_tokenizer
 from benchmarks.report import Row, speed_row
 from benchmarks.timing import Window, alternate
+from tofro.encoders.settings import EncoderSettings
 
-DROPOUT = 0.1
+Make = Callable[[EncoderSettings, int, float], Any]  # (settings, vocabulary, dropout) -> the peer's model
+
+
+def bert(settings: EncoderSettings, vocabulary: int, dropout: float) -> Any:
+    """Return transformers' BERT with both of its pretraining heads."""
+    return peers.bert("BertForPreTraining", settings, vocabulary, dropout)
 
 
 @dataclass(frozen=True)
@@ -22,7 +29,7 @@ class Case:
     """What is compared, for how long, and what the goal is. ``peer`` holds further TrainingArguments."""
 
     size: str
-    goal: float
+    goal: float | None
     warm: int
     steps: int
     rounds: int
@@ -30,16 +37,20 @@ class Case:
     length: int = 128
     precision: str = "32"
     accelerator: str = "cpu"
+    dropout: float = 0.1
+    objective: str = "mlm_swap"
+    make: Make = bert
     peer: tuple[tuple[str, Any], ...] = ()
 
     def overrides(self, options: Options) -> list[str]:
         """Return the run's config."""
         return [
             "method=pretrain",
-            f"method.dropout={DROPOUT}",
+            f"method.dropout={self.dropout}",
             f"encoder={options.size(self.size)}",
             f"budget.batch={self.batch}",
             f"budget.precision={self.precision}",
+            f"objective={self.objective}",
             f"objective.length={self.length}",
             f"trainer.accelerator={self.accelerator}",
         ]
@@ -60,7 +71,7 @@ def compare(options: Options, case: Case, benchmark: str, label: str) -> Row:
     job = ours.pretraining(context)
     tokenizer, vocabulary = hugging_face_tokenizer(context.start.tokenizer), context.start.model.vocabulary
     rows = peers.rows_of(job.batches(warm + steps), tokenizer)
-    model = peers.bert("BertForPreTraining", context.settings("encoder"), vocabulary, DROPOUT)
+    model = case.make(context.settings("encoder"), vocabulary, case.dropout)
     collate = peers.masking(tokenizer, context.config.objective.mask_rate)
     further = dict(case.peer) | {"use_cpu": case.accelerator == "cpu", "bf16": case.precision == "bf16"}
     last = Window()
@@ -73,7 +84,7 @@ def compare(options: Options, case: Case, benchmark: str, label: str) -> Row:
     rates = alternate({"tofro": lambda: ours.train(job, warm, steps).rate, "transformers": theirs}, rounds)
     note = (
         f"tokens/s, {'fp32' if case.precision == '32' else case.precision}; {rounds} rounds of {steps} steps of {case.batch} × "
-        f"{case.length} after {warm} to warm up; vocabulary {vocabulary:,}; dropout {DROPOUT}, of attention 0; padding "
+        f"{case.length} after {warm} to warm up; vocabulary {vocabulary:,}; dropout {case.dropout}, of attention 0; padding "
         f"{last.padding:.1%} on the peer's side, none on ours"
     )
     return speed_row(benchmark, label, rates, case.goal, note)
