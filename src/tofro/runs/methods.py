@@ -31,6 +31,7 @@ from tofro.runs.context import Context
 from tofro.runs.fit import FitPlace, FitReport, fit, set_threads
 from tofro.runs.loggers import close
 from tofro.runs.measuring import chance, measure, probe, start_measures, task_score
+from tofro.runs.memory import keep_large_buffers
 from tofro.tokens.languages import warn_of_rate
 
 
@@ -51,6 +52,7 @@ def carry_out(config: DictConfig, folder: Path) -> Outcome:
     """Carry out the config's method in ``folder``."""
     context = Context(config, folder)
     set_threads(context.settings("trainer"))
+    keep_large_buffers()
     reset_peak_memory()
     outcome: Outcome = build(config.method, context)
     return outcome
