@@ -29,6 +29,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is computed and not taken from the cache, with made-up numbers."""
     seen: list[str] = []
     monkeypatch.setattr(measuring, "held_out", lambda *rest: seen.append("held out") or {"mlm_loss": 1.0})
+    monkeypatch.setattr(measuring, "sentence_scores", lambda *rest: seen.append("sentences") or {"pll_per_token": -1.0})
     monkeypatch.setattr(measuring, "probe", lambda context, model, task, splits: seen.append(task.name) or {"test": 0.5})
     return seen
 
@@ -52,6 +53,7 @@ def test_the_measures_of_a_start_are_kept_and_equal_to_fresh_ones(
     [
         ("objective.length=40", ["held out"]),
         ("corpus.validation_share=0.3", ["held out"]),
+        ("method.pseudo_log_likelihood=3", ["sentences"]),
         ("task.max_length=24", ["task"]),
         ("task.train_rows=50", ["task"]),
         ("other start", ["held out", "task"]),

@@ -78,3 +78,13 @@ def evaluation_batches(
     spans = builder.spans(EVALUATION_STREAM, 0, samples)
     samples = samples[np.argsort(spans.first_length + spans.second_length, kind="stable")]
     return [builder.build(EVALUATION_STREAM, 0, samples[start : start + batch]) for start in range(0, len(samples), batch)]
+
+
+def evaluation_sentences(store: TokenStore, count: int, longest: int) -> tuple[np.ndarray, np.ndarray]:
+    """Choose ``count`` sentences of ``store`` (all where it has fewer), the same in every run; cut each after ``longest`` tokens.
+
+    Returns where they begin in the store's ids and their lengths, int64 both.
+    """
+    chosen = np.sort(permute(EVALUATION_STREAM, store.sentences, np.arange(min(count, store.sentences))))
+    starts = np.asarray(store.sentence_offsets[chosen])
+    return starts, np.minimum(store.sentence_offsets[chosen + 1] - starts, longest)

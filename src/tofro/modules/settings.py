@@ -21,6 +21,9 @@ class MethodSettings:
         0.1, "dropout of embeddings and feed-forward layers in training; attention dropout is 0", low=0, below=1
     )
     measure: bool = setting(True, "measure the encoders before and after: held-out MLM, pair accuracy, probes")
+    pseudo_log_likelihood: int = setting(
+        0, "held-out sentences scored by pseudo-log-likelihood, one token masked at a time; 0 leaves it out", low=0
+    )
     probes: list[str] = setting(
         ["pydoc_kind", "pydoc_package", "pydoc_match"],
         "tasks of conf/task that a linear probe measures, beside the run's own task",

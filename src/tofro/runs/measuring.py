@@ -15,13 +15,14 @@ from typing import Any
 import torch
 
 from tofro.batches.labelled import task_batches
-from tofro.batches.pretraining import evaluation_batches
+from tofro.batches.pretraining import evaluation_batches, evaluation_sentences
 from tofro.config.build import build
 from tofro.config.compose import compose
 from tofro.encoders.model import Model
 from tofro.measures.leak import leak_accuracy
 from tofro.measures.mlm import retention, unigram, unigram_log_probabilities
 from tofro.measures.probes import probe_task
+from tofro.measures.pseudo import pseudo_log_likelihood
 from tofro.measures.tasks import evaluate_task
 from tofro.modules.settings import MethodSettings
 from tofro.runs.context import Context
@@ -38,7 +39,8 @@ VERSION = 1  # of the measures: a change makes kept ones stale
 def measure(context: Context, model: Model, encoder: str, lineage: str | None = None) -> dict[str, float]:
     """Return retention (held-out MLM loss, pair accuracy) and use (linear probes) of ``model``, named for ``encoder``.
 
-    With ``method.measure=false`` the probes are left out.
+    With ``method.measure=false`` the probes are left out. With ``method.pseudo_log_likelihood`` so many held-out sentences are
+    scored, too.
 
     Where there is a ``lineage``, a run or a folder that keeps the model, the measures are kept too, for the runs that start from
     it. They are found by the weights, not by that name: a run made again, by the clock or by other code, has other ones.
@@ -46,6 +48,9 @@ def measure(context: Context, model: Model, encoder: str, lineage: str | None = 
     kept_by = None if lineage is None else hash_json([weights_hash(model), context.start.tokenizer.fingerprint])
     held_out_by = [context.corpus.fingerprint, vars(context.settings("objective")), *words_made_by(context.corpus.words).values()]
     known = _kept(context, kept_by, held_out_by, lambda: held_out(context, model))
+    if sentences := context.config.method.pseudo_log_likelihood:
+        by = [context.corpus.fingerprint, "pseudo-log-likelihood", sentences, context.config.objective.length]
+        known = known | _kept(context, kept_by, by, lambda: sentence_scores(context, model))
     values = {f"validation/{name}_{encoder}": value for name, value in known.items()}
     tasks = probe_tasks(context) if context.config.method.measure else []
     with progress(f"probing {encoder}", "tasks", context.shown) as report:
@@ -92,6 +97,15 @@ def held_out(context: Context, model: Model) -> dict[str, float]:
     if not {"mlm", "pair"} & set(model.heads):
         return {}
     return retention(model, _held_out_batches(context))
+
+
+def sentence_scores(context: Context, model: Model) -> dict[str, float]:
+    """Return the pseudo-log-likelihood of held-out sentences, where the model has the language head."""
+    if "mlm" not in model.heads:
+        return {}
+    store, longest = context.store("validation"), context.config.objective.length - 2
+    starts, lengths = evaluation_sentences(store, context.config.method.pseudo_log_likelihood, longest)
+    return pseudo_log_likelihood(model, context.start.tokenizer, store.ids, starts, lengths)
 
 
 def chance(context: Context) -> dict[str, float]:

@@ -85,6 +85,15 @@ class Tokenizer:
             table[number] = not any(character.isalnum() for character in token)
         return table
 
+    @cached_property
+    def characters(self) -> np.ndarray:
+        """(vocabulary,) int64: characters that a token stands for, the mark of a continuation ("##") not counted."""
+        table = np.zeros(self.vocabulary, dtype=np.int64)
+        mark = self.backend.model.continuing_subword_prefix
+        for token, number in self.backend.get_vocab(with_added_tokens=True).items():
+            table[number] = len(token.removeprefix(mark))
+        return table
+
     def encode_flat(self, texts: Sequence[str], words: str = "tokenizer") -> TokenizedTexts:
         """Tokenise ``texts`` together, without special tokens.
 
