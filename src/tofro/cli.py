@@ -1,8 +1,9 @@
 """The command ``tofro``: verbs, their arguments and exit codes.
 
-In: the words after ``tofro``. Out: an exit code: 0 done, 1 a bug, 2 a mistake of the user, 130 Ctrl-C. Each verb imports what it
-needs when it is called, so that help and mistakes answer at once; torch comes only with something to compute.
-A ValueError that tofro itself raises is the user's to mend and is shown without a traceback; anything else is a bug and keeps it.
+In: the words after ``tofro``. Out: an exit code: 0 done, 1 a bug, 2 a mistake of the user, 130 Ctrl-C, 143 another stop signal
+(SIGTERM, SIGUSR1, SIGUSR2). Each verb imports what it needs when it is called, so that help and mistakes answer at once; torch
+comes only with something to compute. A ValueError that tofro itself raises is the user's to mend and is shown without a
+traceback; anything else is a bug and keeps it.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tofro.runs.signals import INTERRUPTED, Stopped, listening
+
 if TYPE_CHECKING:
     from tofro.runs.folder import Result
 
-DONE, BUG, MISTAKE, INTERRUPTED = 0, 1, 2, 130
+DONE, BUG, MISTAKE = 0, 1, 2
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         return _dispatch(words)
+    except Stopped as stopped:
+        print(f"tofro: {stopped}", file=sys.stderr)
+        return stopped.exit_code
     except KeyboardInterrupt:
-        print("tofro: stopped; the same command resumes", file=sys.stderr)
+        print("tofro: stopped", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader, `head` say, has what it wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -137,7 +143,8 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.multirun:
         if arguments.cfg:
             raise ValueError("--cfg prints one run's config; leave out -m")
-        return max(multirun(arguments.overrides, _job), key=(DONE, MISTAKE, BUG).index, default=DONE)
+        with listening():
+            return max(multirun(arguments.overrides, _job), key=(DONE, MISTAKE, BUG).index, default=DONE)
     config = compose(arguments.overrides)
     if arguments.cfg:
         from omegaconf import OmegaConf
@@ -194,7 +201,8 @@ def _study(arguments: argparse.Namespace) -> int:
 
     for prefix in arguments.trust:
         trust(prefix)
-    place, failed = run_study(arguments.folder, arguments.overrides, dry_run=arguments.dry_run)
+    with listening():
+        place, failed = run_study(arguments.folder, arguments.overrides, dry_run=arguments.dry_run)
     if not arguments.dry_run:
         from tofro.reports.report import is_current, report
 

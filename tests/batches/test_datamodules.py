@@ -73,6 +73,30 @@ def test_counts_cover_the_share_of_a_step(store: TokenStore, tokenizer: Tokenize
         assert sum(share[0].counts["masked"] for share in shares) == whole.counts["masked"]
 
 
+@pytest.mark.parametrize("pair", ["swap", "none"])
+def test_every_rank_counts_the_tokens_of_all_without_building_them(store: TokenStore, tokenizer: Tokenizer, pair: str) -> None:
+    def pretraining(**loading: int) -> PretrainingData:
+        return PretrainingData(
+            store, store, tokenizer, ObjectiveSettings(length=32, pair=pair), Loading(**{"batch": 16, **loading})
+        )
+
+    def labelled(**loading: int) -> TaskData:
+        rows = [
+            Row("river " * (place % 7 + 1), "stone garden" if pair == "swap" else None, "ab"[place % 2]) for place in range(50)
+        ]
+        return TaskData({"train": rows, "validation": rows}, ("a", "b"), tokenizer, 9, Loading(**{"batch": 16, **loading}))  # type: ignore[arg-type]
+
+    for make in (pretraining, labelled):
+        steps = make().steps_per_epoch + 1  # the first of another epoch too
+        expected = [batch.tokens.numel() for batch in first(make(), steps)]
+        assert len(set(expected)) > 1
+        for ranks, accumulate in ((1, 1), (1, 4), (2, 2), (4, 1)):
+            for rank in range(ranks):
+                share = first(make(rank=rank, world_size=ranks, accumulate=accumulate), steps * accumulate)
+                assert [batch.counts["global_tokens"] for batch in share[::accumulate]] == expected
+                assert [batch.counts["global_tokens"] for batch in share[accumulate - 1 :: accumulate]] == expected
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_seeking_equals_iterating(store: TokenStore, tokenizer: Tokenizer, workers: int) -> None:
     module = data(store, tokenizer, accumulate=2, workers=workers)

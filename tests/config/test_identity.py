@@ -81,7 +81,7 @@ def other_value(settings: type, name: str, default: Any) -> str:
         return str(not default).lower()
     if isinstance(default, int):
         return str(default + 1)
-    return "3" if "int" in str(each.type) else "elsewhere"
+    return "3" if any(kind in str(each.type) for kind in ("int", "float")) else "elsewhere"
 
 
 def neutral() -> list[str]:

@@ -16,7 +16,7 @@ from tests.modules.conftest import task as task
 from tests.modules.conftest import tokenizer as tokenizer
 from tofro.encoders.tuning import assert_frozen, train_head, train_top_k
 from tofro.modules.settings import BudgetSettings
-from tofro.runs.checkpoints import newest_intact
+from tofro.runs.checkpoint_io import newest_intact
 
 BUDGET = BudgetSettings(steps=12, batch=16, evaluate_every=4)
 
@@ -164,7 +164,7 @@ def test_a_damaged_checkpoint_is_set_aside_by_name(bench: Bench) -> None:
     with pytest.warns(UserWarning, match="set aside"):
         found = newest_intact(folder)
     assert found is not None
-    assert found.parent.name == "step-00000008"
-    found.write_bytes(b"")
+    assert found.name == "step-00000008"
+    (found / "state.ckpt").write_bytes(b"")
     with pytest.warns(UserWarning, match="set aside"), pytest.raises(ValueError, match="every checkpoint is damaged"):
         newest_intact(folder)

@@ -8,8 +8,9 @@ it holds in ``order.py``; nothing here remembers where training stands.
 from __future__ import annotations
 
 import itertools
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytorch_lightning as lightning
@@ -25,6 +26,7 @@ from tofro.tokens.store import TokenStore
 from tofro.tokens.tokenizer import Tokenizer
 
 Build = Callable[[int, np.ndarray], Batch]  # (epoch, samples) -> batch
+Count = Callable[[int, np.ndarray], int]  # (epoch, samples) -> tokens of their batch
 
 
 EVALUATION_BATCH = 64  # sequences without gradients; has no bearing on a metric beyond rounding
@@ -45,18 +47,20 @@ class Loading:
 class Steps(Dataset[list[Batch]]):
     """This rank's micro-batches of every optimizer step: item k depends on k alone."""
 
-    def __init__(self, build: Build, samples: int, stream: str, loading: Loading) -> None:
+    def __init__(self, build: Build, count: Count, samples: int, stream: str, loading: Loading) -> None:
         """Check that a global batch exists and can be cut, before anything trains."""
-        self.build, self.samples, self.stream, self.loading = build, samples, stream, loading
+        self.build, self.count, self.samples, self.stream, self.loading = build, count, samples, stream, loading
         self.per_epoch = steps_per_epoch(loading.batch, samples)
         rank_share(np.arange(loading.batch), loading.rank, loading.world_size, loading.accumulate)
 
     def __getitem__(self, step: int) -> list[Batch]:
-        """Return the micro-batches of ``step``, each with the counts of this rank's whole share."""
+        """Return the micro-batches of ``step``, each with the counts of this rank's whole share and the tokens of all ranks."""
         loading = self.loading
         epoch, samples = global_batch(loading.seed, self.stream, step, loading.batch, self.samples)
         shares = rank_share(samples, loading.rank, loading.world_size, loading.accumulate)
-        return share_counts([self.build(epoch, share) for share in shares])
+        batches = share_counts([self.build(epoch, share) for share in shares])
+        tokens = batches[0].counts["tokens"] if loading.world_size == 1 else self.count(epoch, samples)
+        return [replace(batch, counts=batch.counts | {"global_tokens": tokens}) for batch in batches]
 
 
 class From(Sampler[int]):
@@ -86,9 +90,19 @@ class Endless:
             sampler=From(self.start()),
             num_workers=self.workers,
             prefetch_factor=4 if self.workers else None,
+            worker_init_fn=leave_signals_to_the_run,
         )
         for batches in loader:
             yield from batches
+
+
+def leave_signals_to_the_run(worker: int = 0) -> None:
+    """Ignore stop signals in a loader's process: one sent to all must leave it alive until the step under way is saved.
+
+    It ends when the run asks it to, or when the run's process is gone.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _Data(lightning.LightningDataModule):
@@ -136,7 +150,7 @@ class PretrainingData(_Data):
         self.builder = PretrainingBuilder(train, tokenizer, objective)
         self.stream = key(loading.seed, "pretraining")
         try:
-            self.steps = Steps(self._build, len(self.builder), "pretraining", loading)
+            self.steps = Steps(self._build, self._count, len(self.builder), "pretraining", loading)
         except ValueError as error:
             raise ValueError(f"corpus {train.name}: {error}") from error
 
@@ -150,6 +164,9 @@ class PretrainingData(_Data):
 
     def _build(self, epoch: int, samples: np.ndarray) -> Batch:
         return self.builder.build(self.stream, epoch, samples)
+
+    def _count(self, epoch: int, samples: np.ndarray) -> int:
+        return self.builder.tokens(self.stream, epoch, samples)
 
 
 class TaskData(_Data):
@@ -167,7 +184,7 @@ class TaskData(_Data):
         super().__init__(loading)
         self.builders = {name: LabelledBuilder(rows, tokenizer, max_length, labels) for name, rows in splits.items()}
         try:
-            self.steps = Steps(self._build, len(self.builders["train"]), "task", loading)
+            self.steps = Steps(self._build, self._count, len(self.builders["train"]), "task", loading)
         except ValueError as error:
             raise ValueError(f"task: {error}") from error
 
@@ -181,6 +198,9 @@ class TaskData(_Data):
 
     def _build(self, epoch: int, samples: np.ndarray) -> Batch:
         return self.builders["train"].build(samples)
+
+    def _count(self, epoch: int, samples: np.ndarray) -> int:
+        return self.builders["train"].tokens(samples)
 
 
 class _Listed(Dataset[Batch]):

@@ -66,6 +66,10 @@ class LabelledBuilder:
         """Return the number of examples."""
         return len(self.starts)
 
+    def tokens(self, samples: np.ndarray) -> int:
+        """Return how many tokens the batch of ``samples`` (B,) would have, special ones included, without building it."""
+        return int(self.lengths[samples].sum()) + (1 + self.lengths.shape[1]) * len(samples)
+
     def build(self, samples: np.ndarray) -> Batch:
         """Return the batch of ``samples`` (B,) int64."""
         packed = pack(self.ids, self.word_starts, self.starts[samples], self.lengths[samples], self.tokenizer)

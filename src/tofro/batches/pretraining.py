@@ -41,6 +41,12 @@ class PretrainingBuilder:
         """Return where the segments of ``samples`` (B,) lie in the store."""
         return self.samples.draw(stream, epoch, samples)
 
+    def tokens(self, stream: int, epoch: int, samples: np.ndarray) -> int:
+        """Return how many tokens the batch of ``samples`` (B,) would have, special ones included, without building it."""
+        spans = self.spans(stream, epoch, samples)
+        special = 2 if spans.labels is None else 3
+        return int(spans.first_length.sum() + spans.second_length.sum()) + special * len(samples)
+
     def build(self, stream: int, epoch: int, samples: np.ndarray) -> Batch:
         """Return the batch of ``samples`` (B,) int64 in ``epoch``; ``stream`` stands for the seed and the split."""
         spans = self.spans(stream, epoch, samples)

@@ -74,7 +74,7 @@ ROOT = "run_settings"
 NEUTRAL_GROUPS = ("trainer", "logger")
 NEUTRAL_KEYS = ("outputs_dir", "study", "stage")
 OPEN = ("trainer.fit", "prompt.words")  # mappings that take any name
-LENGTHS = ("steps", "epochs", "minutes")
+LENGTHS = ("steps", "epochs", "tokens", "minutes")
 
 READ_FROM_PATH = ("tofro.text.corpus.read_corpus", "tofro.text.task.read_task")  # _target_s that are nothing without a path
 
@@ -165,8 +165,8 @@ def _in_range(value: Any, metadata: Any) -> bool:
 def check(config: DictConfig) -> None:
     """Raise ConfigError for the first values out of range or rules broken.
 
-    Rules beyond single values: exactly one of budget.steps, epochs and minutes; heads divide the width; ``trainer.fit`` holds
-    neutral arguments only; every group that the method reads is complete.
+    Rules beyond single values: exactly one of budget.steps, epochs, tokens and minutes; heads divide the width; ``trainer.fit``
+    holds neutral arguments only; every group that the method reads is complete.
     """
     problems: list[tuple[str, str]] = []
     for prefix, node, settings in typed_nodes(config):
@@ -191,8 +191,9 @@ def check(config: DictConfig) -> None:
 def _broken_rules(config: DictConfig) -> Iterator[tuple[str, str]]:
     given = [f"budget.{name}={config.budget[name]}" for name in LENGTHS if config.budget[name] is not None]
     if len(given) != 1:
-        what = " and ".join(given) if given else "none of budget.steps, budget.epochs and budget.minutes is set"
-        yield f"the run's length is not clear: {what}", "give exactly one of budget.steps, budget.epochs, budget.minutes"
+        names = [f"budget.{name}" for name in LENGTHS]
+        what = " and ".join(given) if given else f"none of {', '.join(names[:-1])} and {names[-1]} is set"
+        yield f"the run's length is not clear: {what}", f"give exactly one of {', '.join(names)}"
     for name, remedy in (("loss", "alignment=..."), ("schedule", "alignment/schedule=...")):
         value = None if OmegaConf.is_missing(config.alignment, name) else config.alignment[name]
         if value is not None and not isinstance(value, DictConfig):

@@ -19,7 +19,7 @@ from tofro.batches.order import key
 from tofro.batches.types import Batch
 from tofro.encoders.model import Model
 from tofro.modules.clock import Clock
-from tofro.modules.optimizers import adamw, clip_per_encoder
+from tofro.modules.optimizers import adamw, clip_per_encoder, not_finite, poison
 from tofro.modules.settings import OptimizerSettings
 
 Schedule = Callable[[float], float]
@@ -73,11 +73,14 @@ class TransferModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return Σ weight · term. Lightning divides by the micro-batches and averages over ranks; both are undone here."""
-        self._micro_batch = batch_idx % self.training_settings.accumulate
+        accumulate, clock = self.training_settings.accumulate, self.training_settings.clock
+        self._micro_batch = batch_idx % accumulate
         terms = self.terms(batch)
         loss = torch.stack([term.weight * term.value for term in terms.values()]).sum()
         self._note_parts({f"train/{name}": term.value for name, term in terms.items()} | {"train/loss": loss})
-        return loss * self.training_settings.accumulate * self.ranks
+        if self._micro_batch == accumulate - 1:
+            clock.spend(batch.counts["global_tokens"])
+        return poison(loss) * accumulate * self.ranks
 
     def states(self, name: str, batch: Batch) -> Tensor:
         """Return the last states (T, D) of encoder ``name``, with dropout f(seed, encoder, step, micro-batch, rank)."""
@@ -135,9 +138,15 @@ class TransferModule(pl.LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
     ) -> None:
-        """Clip each encoder on its own (contract 4)."""
-        for name, norm in clip_per_encoder(self.trained, self.training_settings.clip).items():
+        """Clip each encoder on its own (contract 4); let the optimizer skip a step whose gradient is not finite.
+
+        The gradient is the sum over ranks, so all decide alike, on their devices and without asking the host.
+        """
+        norms = clip_per_encoder(self.trained, self.training_settings.clip)
+        optimizer.found_inf = not_finite(norms.values())  # read by fused optimizers: at 1 they leave weights and state alone
+        for name, norm in norms.items():
             self.note_once(f"train/gradient_norm_{name}", norm.detach())
+        self.note_once("train/skipped", optimizer.found_inf)
 
     # -- what is logged --------------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""One AdamW over named parameter groups, and clipping per encoder.
+"""One AdamW over named parameter groups, clipping per encoder, and what makes a step that is not finite leave no trace.
 
 In: the models of a module and :class:`OptimizerSettings`. Out: an optimizer whose groups are named
 ``<encoder>/<body|head>/<decay|plain>``. Leaves out schedules (objectives/schedules.py).
@@ -6,7 +6,7 @@ In: the models of a module and :class:`OptimizerSettings`. Out: an optimizer who
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -72,3 +72,18 @@ def clip_per_encoder(models: Mapping[str, nn.Module], largest: float) -> dict[st
         if parameters:
             norms[encoder] = torch.nn.utils.clip_grad_norm_(parameters, largest if largest > 0 else float("inf"))
     return norms
+
+
+def poison(loss: torch.Tensor) -> torch.Tensor:
+    """Return ``loss`` () as it is, with a gradient that is NaN wherever the loss is not finite.
+
+    A loss may be infinite on one rank while its gradient is finite; NaN spreads to every rank with the sum of the gradients. A
+    finite loss is multiplied by one, which changes no bit of it or its gradient.
+    """
+    value = loss.detach()
+    return loss * (value - value + 1)
+
+
+def not_finite(norms: Iterable[torch.Tensor]) -> torch.Tensor:
+    """Return 1.0 () where one of the gradient norms () is NaN or infinite, else 0.0, without a host sync."""
+    return torch.stack(list(norms)).isfinite().all().logical_not().float()

@@ -54,17 +54,21 @@ class ScheduleSettings:
 
 @dataclass
 class BudgetSettings:
-    """How long, how much at once, when to evaluate and when to stop. Give exactly one of steps, epochs and minutes."""
+    """How long, how much at once, when to evaluate and when to stop. Give exactly one of steps, epochs, tokens and minutes."""
 
     steps: Optional[int] = setting(None, "optimizer steps", low=1)
     epochs: Optional[float] = setting(None, "passes over the training split", above=0)
+    tokens: Optional[int] = setting(None, "real tokens of the global batches, special ones included", low=1)
     minutes: Optional[float] = setting(None, "minutes of wall clock; the schedule ends when the time does", above=0)
     batch: int = setting(32, "samples of a global batch, over all devices and micro-batches", low=1)
     accumulate: int = setting(1, "micro-batches a global batch is cut into on each device", low=1)
     evaluate_every: Optional[int] = setting(
-        None, "steps between evaluations; null means ten over the run (200 steps under minutes)", low=1
+        None, "steps between evaluations; null means ten over the run (200 steps under tokens and minutes)", low=1
     )
     patience: Optional[int] = setting(None, "evaluations without improvement after which the run stops; null means never", low=1)
     best: bool = setting(True, "restore the weights of the best evaluation at the end")
     clip: float = setting(1.0, "largest gradient norm, per encoder; 0 means no clipping", low=0)
+    max_skipped: int = setting(
+        10, "steps in a row whose loss or gradient is not finite, after which the run stops; each is skipped", low=1
+    )
     precision: str = setting("32", "32 or bf16 (mixed)", choices=("32", "bf16"))

@@ -1,7 +1,7 @@
 """How a rate or a weight moves through a run, as a factor of its peak.
 
-In: ``progress``, the share of the budget that is spent, in [0, 1] (steps, epochs or minutes, the caller knows which), and the
-keys of the schedule. Out: a factor in [0, 1]. Progress outside [0, 1] counts as its nearer end. Pure functions of numbers.
+In: ``progress``, the share of the budget that is spent, in [0, 1] (steps, epochs, tokens or minutes, the caller knows which), and
+the keys of the schedule. Out: a factor in [0, 1]. Progress outside [0, 1] counts as its nearer end. Pure functions of numbers.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""Counts the floating-point operations of training on a sample of steps, by torch's own counter.
+"""What training costs beside time: floating-point operations, and the time that steps wait for their batches.
 
-In: the steps of a fit. Out: FLOPs per token, forward and backward, of the steps sampled, times all tokens. Leaves out optimizer
-and element-wise work, which the counter does not see.
+In: the steps of a fit. Out: FLOPs per token, forward and backward, of the steps sampled, times all tokens; seconds of waiting.
+Leaves out optimizer and element-wise work, which torch's counter does not see.
 """
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytorch_lightning as pl
@@ -60,3 +61,36 @@ class FlopCounting(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Continue the counts."""
         self.counted_flops, self.counted_tokens = state_dict["flops"], state_dict["tokens"]
+
+
+class Waiting(pl.Callback):
+    """Sums the seconds from the end of a micro-batch to the arrival of the next, its way to the device included.
+
+    Measured on the host: where a device is behind, part of it costs nothing. Stands last among the callbacks, so that neither
+    what they do at the end of a step nor evaluations are in it.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._since: float | None = None
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int) -> None:
+        """The batch is there."""
+        if self._since is not None:
+            self.seconds += time.perf_counter() - self._since
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *unused: Any) -> None:
+        """Wait for the next."""
+        self._since = time.perf_counter()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """An evaluation stood between; wait from now on."""
+        self._since = time.perf_counter()
+
+    def state_dict(self) -> dict[str, float]:
+        """Return the seconds so far."""
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        """Continue the sum."""
+        self.seconds = state_dict["seconds"]

@@ -7,7 +7,6 @@ Leaves out which module and which data (runs/methods.py).
 from __future__ import annotations
 
 import logging
-import signal
 import time
 import warnings
 from dataclasses import dataclass
@@ -19,17 +18,22 @@ from pytorch_lightning.loggers import Logger
 
 from tofro.modules.base import TransferModule
 from tofro.modules.settings import BudgetSettings
-from tofro.runs.checkpoints import Checkpoints, newest_intact
-from tofro.runs.counting import FlopCounting
+from tofro.runs.agreement import Agreement
+from tofro.runs.checkpoint_io import VerifiedIO, newest_intact
+from tofro.runs.checkpoints import Checkpoints
+from tofro.runs.counting import FlopCounting, Waiting
 from tofro.runs.progress import TrainingProgress, progress
 from tofro.runs.record import Recorder
 from tofro.runs.selection import Selection
 from tofro.runs.settings import TrainerSettings
+from tofro.runs.signals import listening, patiently
 
 
 @dataclass(frozen=True)
 class FitReport:
-    """What a fit took and chose."""
+    """What a fit took and chose. ``seconds`` are all of training; steps waited ``waiting_seconds`` for their batches and
+    ``checkpoint_seconds`` for checkpoints.
+    """
 
     steps: int
     best_step: int
@@ -37,6 +41,8 @@ class FitReport:
     tokens: int
     seconds: float
     flops: float
+    checkpoint_seconds: float
+    waiting_seconds: float
 
 
 @dataclass(frozen=True)
@@ -51,36 +57,43 @@ class FitPlace:
 
 
 def fit(module: TransferModule, data: pl.LightningDataModule, budget: BudgetSettings, place: FitPlace) -> FitReport:
-    """Train ``module`` until the budget or its patience ends, resuming from the newest intact checkpoint where there is one."""
-    clock = module.training_settings.clock
+    """Train ``module`` until the budget or its patience ends, resuming from the newest intact checkpoint where there is one.
+
+    A stop signal saves, then raises ``signals.Stopped``.
+    """
+    clock, record = module.training_settings.clock, place.folder / "metrics.jsonl"
     for name in module.models:
         module.model(name).encoder.checkpointing = place.trainer.activation_checkpointing
-    selection = Selection(budget.patience, budget.best)
-    recorder = Recorder(place.folder / "metrics.jsonl", clock, place.trainer.log_every)
-    counting = FlopCounting(clock)
-    checkpoints = Checkpoints(place.folder / "checkpoints", clock, place.trainer.checkpoint_every)
+    agreement, io = Agreement(clock), VerifiedIO(needs=[record])
+    recorder = Recorder(record, clock, place.trainer.log_every, budget.max_skipped)
+    counting, waiting, selection = FlopCounting(clock), Waiting(), Selection(budget.patience, budget.best)
+    checkpoints = Checkpoints(place.folder / "checkpoints", clock, place.trainer, io, agreement)
     resume = newest_intact(checkpoints.folder)
-    with progress(place.label, "seconds" if clock.steps is None else "steps", place.trainer.progress) as report:
-        # The recorder stands before the checkpoints, which store how long its file is.
-        callbacks = [counting, recorder, selection, TrainingProgress(report, clock), *place.callbacks, checkpoints]
-        with quiet():
-            trainer = assemble(budget, place, callbacks, clock.evaluate_every * budget.accumulate)
-            try:
-                trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
-            except SystemExit:  # Lightning's answer to Ctrl-C, after telling the process to ignore any further one
-                signal.signal(signal.SIGINT, signal.default_int_handler)
-                raise KeyboardInterrupt from None
+    with progress(place.label, clock.unit, place.trainer.progress) as report, quiet(), listening(), patiently():
+        shown = TrainingProgress(report, clock)
+        # Agreement stands before those who go by it, the recorder before the checkpoints, which store how long its file is.
+        callbacks = [agreement, counting, recorder, selection, shown, *place.callbacks, checkpoints, waiting]
+        trainer = assemble(budget, place, callbacks, io, clock.evaluate_every * budget.accumulate)
+        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
     selection.restore(module)
-    seconds = clock.elapsed
     return FitReport(
-        trainer.global_step, selection.best_step, selection.best_value, recorder.tokens, seconds, counting.flops(recorder.tokens)
+        steps=trainer.global_step,
+        best_step=selection.best_step,
+        best_value=selection.best_value,
+        tokens=clock.tokens,
+        seconds=clock.elapsed,
+        flops=counting.flops(clock.tokens),
+        checkpoint_seconds=checkpoints.seconds,
+        waiting_seconds=waiting.seconds,
     )
 
 
-def assemble(budget: BudgetSettings, place: FitPlace, callbacks: list[pl.Callback], evaluate_every: int) -> pl.Trainer:
+def assemble(
+    budget: BudgetSettings, place: FitPlace, callbacks: list[pl.Callback], io: VerifiedIO, evaluate_every: int
+) -> pl.Trainer:
     """Return the Trainer. The budget alone ends it: Lightning sees endless data and no limit of its own (contract 10)."""
     settings = place.trainer
-    return pl.Trainer(
+    trainer = pl.Trainer(
         accelerator=settings.accelerator,
         devices=settings.devices,
         precision="bf16-mixed" if budget.precision == "bf16" else "32-true",
@@ -98,9 +111,22 @@ def assemble(budget: BudgetSettings, place: FitPlace, callbacks: list[pl.Callbac
         enable_model_summary=False,
         logger=list(place.loggers) or False,
         callbacks=callbacks,
+        plugins=[io],
         default_root_dir=place.folder,
         **settings.fit,
     )
+    _keep_signals(trainer)
+    return trainer
+
+
+def _keep_signals(trainer: pl.Trainer) -> None:
+    """Leave stop signals to signals.py.
+
+    Lightning's own handler of SIGTERM saves nothing and exits 0, its SLURM handler puts a checkpoint where no resume looks for
+    it, and with several ranks it asks the device at every step whether there was a signal.
+    """
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
 
 
 LIGHTNING_LOGGERS = ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning", "lightning.fabric")

@@ -234,6 +234,8 @@ def _cost(report: FitReport) -> dict[str, float]:
         "tokens": report.tokens,
         "flops": report.flops,
         "peak_memory_mb": peak_memory_mb(),
+        "checkpoint_seconds": round(report.checkpoint_seconds, 3),
+        "waiting_seconds": round(report.waiting_seconds, 3),
     }
 
 

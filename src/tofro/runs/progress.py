@@ -101,8 +101,6 @@ class TrainingProgress(pl.Callback):
         self.clock = clock
 
     def on_train_batch_end(self, trainer: pl.Trainer, *unused: Any) -> None:
-        """Tell the step, or under a budget of minutes the second."""
-        if self.clock.steps is not None:
-            self.report(trainer.global_step, self.clock.steps)
-        else:
-            self.report(int(self.clock.elapsed), int(self.clock.seconds or 0))
+        """Tell the step, or what else the budget is counted in."""
+        used, budget = self.clock.used(trainer.global_step)
+        self.report(int(used), int(budget))

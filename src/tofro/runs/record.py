@@ -1,13 +1,13 @@
 """metrics.jsonl, the truth of a run: every optimizer step and every evaluation exactly once, after any number of resumes.
 
 In: the rows that a module notes on the device. Out: one JSON object a line, ``{"step", "seconds", "<split>/<what>": number}``.
-Dashboards are views: each row written is also handed to the trainer's loggers.
+A number that is not finite is null. Dashboards are views: each row written is also handed to the trainer's loggers.
 """
 
 from __future__ import annotations
 
 import json
-import os
+import math
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +24,16 @@ from tofro.runs import ranks
 class Recorder(pl.Callback):
     """Writes rows ``every`` steps, so that the step itself never waits for the device.
 
-    Its state is the length of the file: a resumed run cuts off what an interrupted one wrote after its last checkpoint.
+    Its state is the length of the file: a resumed run cuts off what an interrupted one wrote after its last checkpoint. What it
+    reads it also judges: after ``max_skipped`` steps in a row that were not finite, ValueError.
     """
 
-    def __init__(self, path: Path, clock: Clock, every: int) -> None:
+    def __init__(self, path: Path, clock: Clock, every: int, max_skipped: int) -> None:
         self.path = path
         self.clock = clock
         self.every = every
-        self.tokens = 0  # of all ranks, up to the last row written
-        self._own_tokens = 0  # of this rank since then
+        self.max_skipped = max_skipped
+        self.skipped = 0  # steps in a row, up to the last one written
         self._resumed = False
         self._waiting: list[tuple[int, float, dict[str, Tensor], set[str]]] = []
 
@@ -45,7 +46,6 @@ class Recorder(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """Keep the finished step's row, on the device; write the waiting rows every so often."""
-        self._own_tokens += batch.tokens.numel()
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
         assert isinstance(pl_module, TransferModule)
@@ -73,39 +73,50 @@ class Recorder(pl.Callback):
         device = waiting[0][2]["train/loss"].device
         flat = torch.stack([value.float().to(device) for _, _, row, _ in waiting for value in row.values()]).tolist()
         summed = [place for place, is_part in enumerate(name in parts for _, _, row, parts in waiting for name in row) if is_part]
-        *sums, tokens = ranks.total([*(flat[place] for place in summed), self._own_tokens])
-        for place, value in zip(summed, sums, strict=True):
+        for place, value in zip(summed, ranks.total([flat[place] for place in summed]), strict=True):
             flat[place] = value
-        self.tokens += round(tokens)
-        self._own_tokens = 0
         numbers = iter(flat)
         rows = []
         for step, seconds, row, _ in waiting:
             rows.append({"step": step, "seconds": round(seconds, 3), **{name: next(numbers) for name in row}})
         self._write(trainer, rows)
+        for row in rows:
+            self.skipped = self.skipped + 1 if row["train/skipped"] else 0
+            if self.skipped >= self.max_skipped:
+                raise ValueError(
+                    f"{self.path}: the loss or gradient of {self.skipped} steps in a row, up to step {row['step']}, was not "
+                    "finite; they were skipped and the weights are sound. Lower optimizer.lr, or raise budget.max_skipped"
+                )
 
     def _write(self, trainer: pl.Trainer, rows: list[dict[str, Any]]) -> None:
         if not trainer.is_global_zero:
             return
-        with self.path.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(row) + "\n" for row in rows)
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.writelines(as_json(row) + "\n" for row in rows)
+        except OSError as error:
+            raise ValueError(f"{self.path}: {error.strerror or error}; make room, and the same command resumes") from error
         for logger in trainer.loggers:
             for row in rows:
                 logger.log_metrics({name: value for name, value in row.items() if name != "step"}, step=row["step"])
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Make the file complete before its length goes into the checkpoint."""
+        """Make the file complete before its length goes into the checkpoint, whose writer brings it to the disk first."""
         self.flush(trainer)
-        if self.path.exists():
-            with self.path.open("rb") as file:
-                os.fsync(file.fileno())
-        checkpoint["tofro_record"] = {"bytes": self.path.stat().st_size if self.path.exists() else 0, "tokens": self.tokens}
+        length = self.path.stat().st_size if self.path.exists() else 0
+        checkpoint["tofro_record"] = {"bytes": length, "skipped": self.skipped}
 
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Cut the file back to the checkpoint."""
         state = checkpoint["tofro_record"]
         self._resumed = True
-        self.tokens = state["tokens"]
+        self.skipped = state["skipped"]
         if trainer.is_global_zero:
             with self.path.open("ab") as file:
                 file.truncate(state["bytes"])
+
+
+def as_json(row: dict[str, Any]) -> str:
+    """Return a row as one JSON object; JSON has no NaN and no infinity, so they become null."""
+    finite = {name: value if math.isfinite(value) else None for name, value in row.items()}
+    return json.dumps(finite, allow_nan=False)

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tofro.config.identity import Identity, data_name, identity
 from tofro.runs.folder import Result, check_identity, environment, locked, machine, read_result, versions, write_json
+from tofro.runs.signals import listening
 from tofro.text.fingerprint import fingerprint_path
 from tofro.text.pydoc import fingerprint_pydoc
 
@@ -25,7 +26,7 @@ def run(config: DictConfig, overrides: list[str]) -> Result:
     """Carry the run out, or return its result where it is finished.
 
     ``overrides`` are what the user typed; they go into the record, not into the identity. ValueError for every mistake of the
-    user.
+    user; ``signals.Stopped`` at a stop signal, after what was computed is saved.
     """
     who = identify(config)
     folder = outputs_of(config) / who.name
@@ -34,7 +35,7 @@ def run(config: DictConfig, overrides: list[str]) -> Result:
         check_identity(folder, who.full)
         return Result(folder, data, reused=True)
     existed = folder.exists()
-    with locked(folder):
+    with locked(folder), listening():
         check_identity(folder, who.full)
         data = read_result(folder)
         if data is not None:  # another process has finished it in the meantime

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
 
 from tofro.modules.base import TransferModule
+from tofro.runs.checkpoint_io import Frozen
 
 
 class Selection(pl.Callback):
@@ -26,7 +26,7 @@ class Selection(pl.Callback):
         self.best_step = 0
         self.evaluated_step = -1
         self.without_improvement = 0
-        self.best_weights: dict[str, Tensor] = {}
+        self.best_weights = Frozen()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compare the new value with the best so far; stop the run when patience is used up."""
@@ -36,7 +36,8 @@ class Selection(pl.Callback):
         if self._improves(value, pl_module.mode):
             self.best_value, self.best_step, self.without_improvement = value, trainer.global_step, 0
             if self.keep_best:
-                self.best_weights = {name: value.detach().cpu().clone() for name, value in trained_weights(pl_module).items()}
+                weights = trained_weights(pl_module)
+                self.best_weights = Frozen({name: value.detach().to("cpu", copy=True) for name, value in weights.items()})
         else:
             self.without_improvement += 1
         if self.patience is not None and self.without_improvement >= self.patience:
@@ -64,7 +65,7 @@ class Selection(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the choice where a checkpoint left it."""
         for name, value in state_dict.items():
-            setattr(self, name, value)
+            setattr(self, name, Frozen(value) if name == "best_weights" else value)
 
 
 def trained_weights(module: pl.LightningModule) -> dict[str, torch.nn.Parameter]:

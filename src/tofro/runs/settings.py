@@ -22,6 +22,7 @@ class TrainerSettings:
     )
     log_every: int = setting(20, "steps between writes of metrics.jsonl; every step is written", low=1)
     checkpoint_every: int = setting(500, "steps between checkpoints", low=1)
+    checkpoint_minutes: Optional[float] = setting(None, "save also when the last one is this old; null means never", above=0)
     progress: bool = setting(True, "show a progress bar, or plain lines where there is no terminal")
     fit: Any = setting({}, "further keyword arguments of lightning.Trainer that bear on no result")
 
