@@ -20,7 +20,7 @@ TEXTS = ["The river runs.", "A", "Some stones, unbelievably old; unbelievable!",
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    return train_tokenizer(TokenizerSettings(vocabulary=128, min_frequency=1), [text.replace("☃", "") for text in TEXTS])
+    return train_tokenizer(TokenizerSettings(vocabulary=64, min_frequency=1), [text.replace("☃", "") for text in TEXTS])
 
 
 @pytest.fixture(scope="module")
