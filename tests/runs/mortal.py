@@ -6,7 +6,6 @@ hooked into tofro's own functions here; the code under test knows nothing of it.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import shutil
@@ -22,6 +21,7 @@ import torch
 
 from tests.batches.conftest import Corpus, write
 from tests.conftest import BAD, GOOD, sentence
+from tests.ranks import SERVER
 from tofro import cli
 from tofro.batches.datamodules import Loading, PretrainingData, TaskData
 from tofro.batches.settings import ObjectiveSettings
@@ -51,8 +51,6 @@ from tofro.tokens.training import train_tokenizer
 STEPS, EVALUATE_EVERY, CHECKPOINT_EVERY = 12, 4, 3
 BUDGET = BudgetSettings(steps=STEPS, batch=16, evaluate_every=EVALUATE_EVERY)
 SETTINGS = EncoderSettings(layers=2, width=32, heads=2, intermediate=64, max_positions=64)
-SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload([__name__])
 
 
 def process(target: Callable[..., None], *arguments: Any) -> int | None:

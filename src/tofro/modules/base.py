@@ -147,6 +147,7 @@ class TransferModule(pl.LightningModule):
         for name, norm in norms.items():
             self.note_once(f"train/gradient_norm_{name}", norm.detach())
         self.note_once("train/skipped", optimizer.found_inf)
+        self.note_once("train/learning_rate", optimizer.param_groups[0]["lr"])
 
     # -- what is logged --------------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ import pytorch_lightning as pl
 
 from tofro.batches.types import Batch
 from tofro.modules.clock import Clock
+from tofro.runs import ranks
 from tofro.runs.agreement import Agreement
 from tofro.runs.checkpoint_io import VerifiedIO
 from tofro.runs.settings import TrainerSettings
@@ -86,7 +87,7 @@ class Checkpoints(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Be sure of the last checkpoint before the run goes on."""
-        self._timed(self.io.wait)
+        self._timed(self._settle)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Let a run that was told twice to stop leave a checkpoint half written."""
@@ -107,8 +108,12 @@ class Checkpoints(pl.Callback):
             return
         if self._saved != trainer.global_step:
             self.save(trainer)
-        self._timed(self.io.wait)
+        self._timed(self._settle)
         raise Stopped(self.agreement.stop)
+
+    def _settle(self) -> None:
+        self.io.wait()
+        ranks.wait()  # no rank leaves before the first one has written
 
     def _timed(self, act: Any) -> None:
         started = time.perf_counter()

@@ -18,6 +18,7 @@ from pytorch_lightning.loggers import Logger
 
 from tofro.modules.base import TransferModule
 from tofro.modules.settings import BudgetSettings
+from tofro.runs import ranks
 from tofro.runs.agreement import Agreement
 from tofro.runs.checkpoint_io import VerifiedIO, newest_intact
 from tofro.runs.checkpoints import Checkpoints
@@ -68,7 +69,7 @@ def fit(module: TransferModule, data: pl.LightningDataModule, budget: BudgetSett
     recorder = Recorder(record, clock, place.trainer.log_every, budget.max_skipped)
     counting, waiting, selection = FlopCounting(clock), Waiting(), Selection(budget.patience, budget.best)
     checkpoints = Checkpoints(place.folder / "checkpoints", clock, place.trainer, io, agreement)
-    resume = newest_intact(checkpoints.folder)
+    resume = ranks.from_first(newest_intact(checkpoints.folder) if ranks.is_first() else None)
     with progress(place.label, clock.unit, place.trainer.progress) as report, quiet(), listening(), patiently():
         shown = TrainingProgress(report, clock)
         # Agreement stands before those who go by it, the recorder before the checkpoints, which store how long its file is.

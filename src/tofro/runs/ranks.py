@@ -148,6 +148,23 @@ def largest(values: Sequence[float]) -> list[float]:
     return _reduced(values, "MAX")
 
 
+def largest_later(values: Sequence[float]) -> Callable[[], list[float]]:
+    """Begin :func:`largest` and return at once; what comes back waits for it and returns the result."""
+    if world_size() == 1:
+        return lambda: list(values)
+    import torch
+    from torch import distributed
+
+    tensor = torch.tensor(values, dtype=torch.float64)  # on the CPU
+    work = distributed.all_reduce(tensor, distributed.ReduceOp.MAX, async_op=True)
+
+    def result() -> list[float]:
+        work.wait()
+        return list(tensor.tolist())
+
+    return result
+
+
 def total(values: Sequence[float]) -> list[float]:
     """Return the sum of each value over all ranks."""
     return _reduced(values, "SUM")

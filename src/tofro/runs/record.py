@@ -50,7 +50,6 @@ class Recorder(pl.Callback):
             return
         assert isinstance(pl_module, TransferModule)
         row, parts = pl_module.pop_row()
-        row["train/learning_rate"] = torch.tensor(trainer.optimizers[0].param_groups[0]["lr"])
         self._waiting.append((trainer.global_step, self.clock.elapsed, row, parts))
         if len(self._waiting) >= self.every:
             self.flush(trainer)
