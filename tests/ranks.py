@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -28,7 +29,7 @@ def _enter(rank: int, size: int, port: int, results: Any, function: Callable[...
 
     torch.set_num_threads(1)
     ranks.join()
-    results.put((rank, function(*arguments)))
+    results.put((rank, pickle.dumps(function(*arguments))))  # by value: tensors would be shared with a process that has ended
     results.close()
     results.join_thread()
     ranks.leave()
@@ -49,7 +50,7 @@ def together(size: int, function: Callable[..., Any], *arguments: Any) -> list[A
     if size == 1:
         return [function(*arguments)]
     processes, results = start(size, function, *arguments)
-    found = dict(results.get(timeout=120) for _ in processes)
+    found = {rank: pickle.loads(result) for rank, result in (results.get(timeout=120) for _ in processes)}
     for process in processes:
         process.join(60)
         assert process.exitcode == 0

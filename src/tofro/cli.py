@@ -18,6 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tofro.config.errors import is_mistake
+from tofro.runs import ranks
+from tofro.runs.ranks import RankFailed
 from tofro.runs.signals import INTERRUPTED, Stopped, listening
 
 if TYPE_CHECKING:
@@ -52,16 +55,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         if not is_mistake(error):
             raise
-        print(f"tofro: {error}", file=sys.stderr)
+        if ranks.says(str(error)):
+            print(f"tofro: {error}", file=sys.stderr)
         return MISTAKE
-
-
-def is_mistake(error: BaseException) -> bool:
-    """Tell whether the user can mend an error: a ValueError raised by tofro's own code, not by a library under it."""
-    if not isinstance(error, ValueError):
-        return False
-    frames = list(traceback.walk_tb(error.__traceback__))
-    return bool(frames) and str(frames[-1][0].f_globals.get("__name__", "")).partition(".")[0] == "tofro"
+    except RankFailed as failure:
+        print(f"tofro: {failure}", file=sys.stderr)
+        return BUG
 
 
 def _dispatch(words: list[str]) -> int:
@@ -141,11 +140,14 @@ def _run(arguments: argparse.Namespace) -> int:
     for prefix in arguments.trust:
         trust(prefix)
     if arguments.multirun:
+        _refuse_ranks("-m")
         if arguments.cfg:
             raise ValueError("--cfg prints one run's config; leave out -m")
         with listening():
             return max(multirun(arguments.overrides, _job), key=(DONE, MISTAKE, BUG).index, default=DONE)
-    config = compose(arguments.overrides)
+    ranks.join()  # where torchrun or srun started several: they meet first, so that a mistake is told once
+    with ranks.told():
+        config = compose(arguments.overrides)
     if arguments.cfg:
         from omegaconf import OmegaConf
 
@@ -153,8 +155,17 @@ def _run(arguments: argparse.Namespace) -> int:
         return DONE
     from tofro.runs.run import run
 
-    _show(run(config, arguments.overrides))
+    first = ranks.place() is None or ranks.is_first()
+    result = run(config, arguments.overrides)
+    if first:
+        _show(result)
     return DONE
+
+
+def _refuse_ranks(what: str) -> None:
+    """Many runs, one after the other, start ranks of their own: each rank of a group would sweep for itself."""
+    if ranks.place() is not None:
+        raise ValueError(f"{what} starts the ranks of each run itself; leave torchrun or srun out and set trainer.devices")
 
 
 def _job(config: Any) -> int:
@@ -199,6 +210,7 @@ def _study(arguments: argparse.Namespace) -> int:
     from tofro.config.build import trust
     from tofro.runs.study import run_study
 
+    _refuse_ranks("study")
     for prefix in arguments.trust:
         trust(prefix)
     with listening():

@@ -90,7 +90,7 @@ def neutral() -> list[str]:
         for each in dataclasses.fields(SETTINGS[group]["settings"]):
             if each.name == "fit":
                 found.append("trainer.fit.benchmark=true")
-            elif (group, each.name) != ("trainer", "devices"):  # there is no other value yet
+            else:
                 found.append(f"{group}.{each.name}={other_value(SETTINGS[group]['settings'], each.name, each.default)}")
     return found + [f"{key}=elsewhere" for key in NEUTRAL_KEYS]
 

@@ -126,9 +126,10 @@ class _Data(lightning.LightningDataModule):
     def _start(self) -> int:
         return self.start_step if self.trainer is None else self.trainer.global_step
 
-    def _evaluation(self, batches: list[Batch]) -> DataLoader[Batch]:
-        """Return this rank's part of ``batches``, in fixed order."""
-        return DataLoader(_Listed(batches[self.loading.rank :: self.loading.world_size]), batch_size=None)
+    @property
+    def _evaluation_batch(self) -> int:
+        """Sequences of an evaluation batch; their number bears on rounding alone."""
+        return max(self.loading.batch, EVALUATION_BATCH)
 
 
 class PretrainingData(_Data):
@@ -156,11 +157,17 @@ class PretrainingData(_Data):
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return the evaluation batches, the same for every seed."""
-        return self._evaluation(
-            evaluation_batches(
-                self.validation, self.tokenizer, self.objective, max(self.loading.batch, EVALUATION_BATCH), self.limit
-            )
+        loading = self.loading
+        batches = evaluation_batches(
+            self.validation,
+            self.tokenizer,
+            self.objective,
+            self._evaluation_batch,
+            self.limit,
+            loading.rank,
+            loading.world_size,
         )
+        return DataLoader(_Listed(batches), batch_size=None)
 
     def _build(self, epoch: int, samples: np.ndarray) -> Batch:
         return self.builder.build(self.stream, epoch, samples)
@@ -190,11 +197,15 @@ class TaskData(_Data):
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return the validation batches."""
-        return self._evaluation(self.builders["validation"].batches(max(self.loading.batch, EVALUATION_BATCH)))
+        return self._evaluation("validation")
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Return the test batches."""
-        return self._evaluation(self.builders["test"].batches(max(self.loading.batch, EVALUATION_BATCH)))
+        return self._evaluation("test")
+
+    def _evaluation(self, split: str) -> DataLoader[Batch]:
+        batches = self.builders[split].batches(self._evaluation_batch, self.loading.rank, self.loading.world_size)
+        return DataLoader(_Listed(batches), batch_size=None)
 
     def _build(self, epoch: int, samples: np.ndarray) -> Batch:
         return self.builders["train"].build(samples)

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
+from tofro.batches.order import evaluation_share
 from tofro.batches.packing import pack, to_batch
 from tofro.batches.pairs import share_room
 from tofro.batches.types import Batch
@@ -75,10 +76,10 @@ class LabelledBuilder:
         packed = pack(self.ids, self.word_starts, self.starts[samples], self.lengths[samples], self.tokenizer)
         return to_batch(packed, samples, labels=None if self.labels is None else self.labels[samples])
 
-    def batches(self, batch: int) -> list[Batch]:
-        """Return all examples in batches of like length; ``Batch.samples`` tells which is which."""
+    def batches(self, batch: int, rank: int = 0, world_size: int = 1) -> list[Batch]:
+        """Return all examples, or this rank's part of them, in batches of like length; ``Batch.samples`` tells which is which."""
         order = np.argsort(self.lengths.sum(axis=1), kind="stable")
-        return [self.build(order[start : start + batch]) for start in range(0, len(order), batch)]
+        return [self.build(part) for part in evaluation_share(order, batch, rank, world_size)]
 
 
 def task_batches(

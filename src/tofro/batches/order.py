@@ -92,6 +92,20 @@ def rank_share(indices: np.ndarray, rank: int, world_size: int, accumulate: int)
     return list(indices.reshape(world_size, accumulate, -1)[rank])
 
 
+def evaluation_share(samples: np.ndarray, batch: int, rank: int = 0, world_size: int = 1) -> list[np.ndarray]:
+    """Cut ``samples`` (n,), in their order, into batches of at most ``batch`` and return this rank's.
+
+    Every rank gets the same number of batches, none of them empty, so that ranks may talk to one another between them. Raises
+    ValueError where there are fewer samples than ranks.
+    """
+    if world_size == 1:
+        return [samples[start : start + batch] for start in range(0, len(samples), batch)]
+    if len(samples) < world_size:
+        raise ValueError(f"{len(samples)} held-out samples are fewer than {world_size} ranks; use fewer trainer.devices")
+    rounds = -(-len(samples) // (batch * world_size))
+    return np.array_split(samples, rounds * world_size)[rank::world_size]
+
+
 def _mix(state: np.ndarray) -> np.ndarray:
     state = (state ^ (state >> np.uint64(30))) * _MIX_1
     state = (state ^ (state >> np.uint64(27))) * _MIX_2

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from tofro.batches.masking import EVALUATION, Masker, MaskRule
-from tofro.batches.order import key, permute
+from tofro.batches.order import evaluation_share, key, permute
 from tofro.batches.packing import pack, to_batch
 from tofro.batches.pairs import Spans, index_samples
 from tofro.batches.settings import ObjectiveSettings
@@ -72,18 +72,24 @@ def evaluation_samples(n: int, limit: int | None) -> np.ndarray:
 
 
 def evaluation_batches(
-    store: TokenStore, tokenizer: Tokenizer, objective: ObjectiveSettings, batch: int, limit: int | None = None
+    store: TokenStore,
+    tokenizer: Tokenizer,
+    objective: ObjectiveSettings,
+    batch: int,
+    limit: int | None = None,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> list[Batch]:
     """Return the evaluation batches of ``store``: 15% of words masked by 80/10/10 and pairs drawn, the same for every run.
 
     Sequences of like length share a batch, which costs nothing in order-free sums and spares padding; ``Batch.samples`` tells
-    which is which. ``limit`` is a number of samples.
+    which is which. ``limit`` is a number of samples. Of several ranks each gets its part, the same number of batches.
     """
     builder = PretrainingBuilder(store, tokenizer, objective, EVALUATION)
     samples = evaluation_samples(len(builder), limit)
     spans = builder.spans(EVALUATION_STREAM, 0, samples)
     samples = samples[np.argsort(spans.first_length + spans.second_length, kind="stable")]
-    return [builder.build(EVALUATION_STREAM, 0, samples[start : start + batch]) for start in range(0, len(samples), batch)]
+    return [builder.build(EVALUATION_STREAM, 0, part) for part in evaluation_share(samples, batch, rank, world_size)]
 
 
 def evaluation_sentences(store: TokenStore, count: int, longest: int) -> tuple[np.ndarray, np.ndarray]:

@@ -28,7 +28,13 @@ def trust(prefix: str) -> None:
         raise ValueError(f"--trust {prefix}: give the name of a module, such as my_package or my_package.losses")
     if bare == "tofro" or bare.startswith("tofro."):
         raise ValueError(f"--trust {prefix}: what a config may choose from in tofro is fixed")
-    _allowed.append(f"{bare}.")
+    if f"{bare}." not in _allowed:
+        _allowed.append(f"{bare}.")
+
+
+def trusted() -> list[str]:
+    """Return the prefixes that ``trust`` has added."""
+    return [prefix.rstrip(".") for prefix in _allowed[len(ROOMS) :]]
 
 
 def build(node: DictConfig | Mapping[str, Any], *args: Any) -> Any:

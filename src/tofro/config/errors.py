@@ -1,12 +1,13 @@
 """What a config mistake looks like to the user: at most eight lines that name the key and say what to write instead.
 
 In: problems as (what is wrong, what to do). Out: ``ConfigError``, a ValueError whose text is ready to print. Finding out what
-was wrong is ``explain.py``'s job.
+was wrong is ``explain.py``'s job. ``is_mistake`` tells any user's mistake from a bug.
 """
 
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable
 
 LINES = 8
@@ -20,6 +21,14 @@ class ConfigError(ValueError):
         self.problems = tuple(problems)
         assert self.problems, "a ConfigError needs a problem"
         super().__init__(_render(self.problems))
+
+
+def is_mistake(error: BaseException) -> bool:
+    """Tell whether the user can mend an error: a ValueError raised by tofro's own code, not by a library under it."""
+    if not isinstance(error, ValueError):
+        return False
+    frames = list(traceback.walk_tb(error.__traceback__))
+    return bool(frames) and str(frames[-1][0].f_globals.get("__name__", "")).partition(".")[0] == "tofro"
 
 
 def _render(problems: tuple[tuple[str, str], ...]) -> str:

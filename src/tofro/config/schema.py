@@ -79,7 +79,7 @@ LENGTHS = ("steps", "epochs", "tokens", "minutes")
 READ_FROM_PATH = ("tofro.text.corpus.read_corpus", "tofro.text.task.read_task")  # _target_s that are nothing without a path
 
 # Lightning's own arguments that bear on no result; everything else has its key here.
-FIT_KEYS = ("benchmark", "detect_anomaly", "enable_model_summary", "num_nodes", "profiler", "strategy")
+FIT_KEYS = ("benchmark", "detect_anomaly", "enable_model_summary", "profiler")
 LIGHTNING_KEYS = {
     "max_steps": "budget.steps",
     "max_epochs": "budget.epochs",
@@ -93,6 +93,8 @@ LIGHTNING_KEYS = {
     "precision": "budget.precision",
     "accelerator": "trainer.accelerator",
     "devices": "trainer.devices",
+    "num_nodes": "trainer.num_nodes",
+    "strategy": "trainer.devices",
     "deterministic": "trainer.deterministic",
     "log_every_n_steps": "trainer.log_every",
     "enable_progress_bar": "trainer.progress",
@@ -204,8 +206,6 @@ def _broken_rules(config: DictConfig) -> Iterator[tuple[str, str]]:
             "choose a number of heads that divides the width",
         )
     yield from _unused_encoder_keys(config.encoder)
-    if config.trainer.devices > 1:
-        yield f"trainer.devices={config.trainer.devices}: a run on more than one device is not there yet", "use trainer.devices=1"
     for name in config.trainer.fit or {}:
         if name not in FIT_KEYS:
             home = LIGHTNING_KEYS.get(str(name))

@@ -55,6 +55,7 @@ class TransferModule(pl.LightningModule):
 
     monitor: str
     mode: str
+    rests = False  # whether some trained parameters have no gradient at some steps
 
     def __init__(self, models: Mapping[str, Model], training: Training) -> None:
         super().__init__()

@@ -10,7 +10,10 @@ from tofro.batches.settings import ObjectiveSettings
 from tofro.batches.types import Batch
 from tofro.encoders.model import Model
 from tofro.modules.base import Term, Training, TransferModule
+from tofro.modules.fine_tuning import freeze_heads
 from tofro.objectives.language import mlm_loss, pair_loss
+
+HEADS_OF = {"mlm_loss": ("mlm",), "pair_loss": ("pooler", "pair")}
 
 
 class Pretraining(TransferModule):
@@ -24,6 +27,8 @@ class Pretraining(TransferModule):
         self.weights = {"mlm_loss": objective.mlm_weight, "pair_loss": objective.pair_weight if objective.pair != "none" else 0.0}
         if not any(self.weights.values()):
             raise ValueError("objective: mlm_weight and pair_weight are both 0, so there is nothing to learn; set one above 0")
+        used = [heads for loss, heads in HEADS_OF.items() if self.weights[loss]]
+        freeze_heads(model, keep=tuple(head for heads in used for head in heads))
         self.mlm_mean, self.pair_mean = MeanMetric(), MeanMetric()
         self.pair_accuracy = MeanMetric()
 

@@ -61,6 +61,7 @@ class TwoWay(FineTuning):
         if settings.direction == "to_ft" or settings.weight == 0:
             pre.requires_grad_(False)
             pre.eval()
+        self.rests = settings.weight > 0  # λ may be 0 at a step
 
     @property
     def trained(self) -> dict[str, nn.Module]:

@@ -21,6 +21,7 @@ from tofro.encoders.folder import load_model
 from tofro.encoders.model import Model, build_model
 from tofro.modules.base import Training
 from tofro.modules.clock import Clock
+from tofro.runs import ranks
 from tofro.runs.folder import read_result
 from tofro.runs.progress import progress
 from tofro.runs.run import cache_of
@@ -52,7 +53,7 @@ class Context:
         self.config = config
         self.folder = folder
         self.cache = cache_of(config)
-        self.shown: bool = config.trainer.progress
+        self.shown: bool = config.trainer.progress and ranks.is_first()
 
     @property
     def run_id(self) -> str:
@@ -81,8 +82,9 @@ class Context:
 
     def store(self, split: str) -> TokenStore:
         """Return the token store of a split of the corpus, built once for all runs."""
-        with progress(f"tokenizing {self.corpus.name}/{split}", "documents", self.shown) as report:
-            return open_store(self.cache / "stores", self.corpus, split, self.start.tokenizer, report)
+        corpus, start = self.corpus, self.start
+        with ranks.first_alone(), progress(f"tokenizing {corpus.name}/{split}", "documents", self.shown) as report:
+            return open_store(self.cache / "stores", corpus, split, start.tokenizer, report)
 
     @cached_property
     def start(self) -> Start:
@@ -118,13 +120,14 @@ class Context:
         folder = self.cache / "tokenizers" / made_from[:16]
         if settings.path is not None:
             return open_tokenizer(settings, ())
-        if folder.is_dir():
-            return Tokenizer.load(folder)
-        with progress("training the tokenizer", "documents", self.shown) as report:
-            documents = (report(count, None) or document for count, document in enumerate(self.corpus.documents("train")))
-            tokenizer = open_tokenizer(settings, (sentence for document in documents for sentence in document))
-        tokenizer.save(folder)
-        return tokenizer
+        with ranks.first_alone():
+            if folder.is_dir():
+                return Tokenizer.load(folder)
+            with progress("training the tokenizer", "documents", self.shown) as report:
+                documents = (report(count, None) or document for count, document in enumerate(self.corpus.documents("train")))
+                tokenizer = open_tokenizer(settings, (sentence for document in documents for sentence in document))
+            tokenizer.save(folder)
+            return tokenizer
 
     def model_for_task(self) -> Model:
         """Return a fresh ``ft``: a copy of its start with a new task head, drawn from the run's seed."""
@@ -137,7 +140,9 @@ class Context:
     def loading(self) -> Loading:
         """Return how the global batch is cut and loaded."""
         budget = self.config.budget
-        return Loading(budget.batch, budget.accumulate, self.config.trainer.workers, self.config.seed)
+        return Loading(
+            budget.batch, budget.accumulate, self.config.trainer.workers, self.config.seed, ranks.rank(), ranks.world_size()
+        )
 
     def training(self, steps_per_epoch: int) -> Training:
         """Return what a trained method needs beside its models."""

@@ -23,6 +23,7 @@ from tofro.runs.agreement import Agreement
 from tofro.runs.checkpoint_io import VerifiedIO, newest_intact
 from tofro.runs.checkpoints import Checkpoints
 from tofro.runs.counting import FlopCounting, Waiting
+from tofro.runs.devices import placement
 from tofro.runs.progress import TrainingProgress, progress
 from tofro.runs.record import Recorder
 from tofro.runs.selection import Selection
@@ -55,6 +56,7 @@ class FitPlace:
     loggers: tuple[Logger, ...] = ()
     callbacks: tuple[pl.Callback, ...] = ()
     label: str = "training"
+    unused_parameters: bool = False  # some have no gradient at some steps
 
 
 def fit(module: TransferModule, data: pl.LightningDataModule, budget: BudgetSettings, place: FitPlace) -> FitReport:
@@ -95,8 +97,7 @@ def assemble(
     """Return the Trainer. The budget alone ends it: Lightning sees endless data and no limit of its own (contract 10)."""
     settings = place.trainer
     trainer = pl.Trainer(
-        accelerator=settings.accelerator,
-        devices=settings.devices,
+        **placement(settings, place.unused_parameters),
         precision="bf16-mixed" if budget.precision == "bf16" else "32-true",
         max_steps=-1,
         max_epochs=-1,

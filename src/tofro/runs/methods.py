@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from tofro.modules.fine_tuning import FineTuning
 from tofro.modules.pretraining import Pretraining
 from tofro.modules.settings import MethodSettings
 from tofro.modules.two_way import TwoWay
+from tofro.runs import ranks
 from tofro.runs.context import Context
 from tofro.runs.fit import FitPlace, FitReport, fit, set_threads
 from tofro.runs.loggers import close
@@ -185,8 +186,11 @@ def _task_data(context: Context) -> TaskData:
 
 
 def _fit(context: Context, module: TransferModule, data: Any) -> FitReport:
-    loggers = (build(context.config.logger, context.config, context.folder),) if context.config.logger._target_ else ()
-    place = FitPlace(context.folder, context.settings("trainer"), loggers, label=context.folder.name)
+    """Train, in all ranks; what comes after is the first one's work."""
+    watched = context.config.logger._target_ and ranks.is_first()
+    loggers = (build(context.config.logger, context.config, context.folder),) if watched else ()
+    trainer = replace(context.settings("trainer"), progress=context.shown)
+    place = FitPlace(context.folder, trainer, loggers, label=context.folder.name, unused_parameters=module.rests)
     failed = True
     try:
         report = fit(module, data, context.settings("budget"), place)
@@ -194,6 +198,7 @@ def _fit(context: Context, module: TransferModule, data: Any) -> FitReport:
     finally:
         for logger in loggers:
             close(logger, failed)
+    ranks.leave_to_first()
     return report
 
 

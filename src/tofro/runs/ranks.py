@@ -28,6 +28,10 @@ POLL = 0.1  # seconds
 REFUSED = 2  # exit code of a rank whose first rank tells the user why
 
 
+class RankFailed(RuntimeError):
+    """A rank died of a bug or was killed; the text says which, and shows the rank's own traceback."""
+
+
 @dataclass(frozen=True)
 class Place:
     """A process' place among its ranks, and where they meet."""
@@ -89,7 +93,6 @@ def join() -> None:
 
     backend = "gloo"
     if torch.cuda.is_available() and distributed.is_nccl_available():
-        torch.cuda.set_device(here.local_rank % torch.cuda.device_count())
         backend = "cpu:gloo,cuda:nccl"
     host = f"[{here.address}]" if ":" in here.address else here.address
     store, _, _ = next(distributed.rendezvous(f"tcp://{host}:{here.port}", here.rank, here.size, timeout=MEETING))
@@ -111,17 +114,22 @@ def _machine() -> str:
 
 
 def leave() -> None:
-    """End the group. The first rank goes on alone; every other rank's process ends here with exit code 0."""
+    """End the group: from here on every process goes on alone."""
     if world_size() == 1:
         return
     from torch import distributed
 
-    first = is_first()
     wait()
     if _Group.watch is not None:
         _Group.watch.stop()
     distributed.destroy_process_group()
     _Group.store = _Group.watch = None
+
+
+def leave_to_first() -> None:
+    """End the group and every process but the first rank's, which goes on alone; the others' exit code is 0."""
+    first = is_first()
+    leave()
     if not first:
         raise SystemExit(0)
 
@@ -201,6 +209,34 @@ def everyone(value: T) -> list[T]:
     values: list[Any] = [None] * world_size()
     distributed.all_gather_object(values, value)
     return values
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Let every rank go through the block, and end them all where one finds a mistake: the first tells the user, once."""
+    if world_size() == 1:
+        yield
+        return
+    error: ValueError | None = None
+    try:
+        yield
+    except ValueError as caught:
+        error = caught
+    texts = everyone(None if error is None else str(error))
+    found = next((number for number, text in enumerate(texts) if text is not None), None)
+    if found is None:
+        return
+    if not is_first():
+        raise SystemExit(REFUSED)
+    raise error or ValueError(f"rank {found}: {texts[found]}")
+
+
+def says(text: str) -> bool:
+    """Say whether this rank is the one that shows ``text``: all of them may have come upon the same mistake."""
+    try:
+        return world_size() == 1 or bool(_Group.store.add(f"said/{text}", 1) == 1)
+    except RuntimeError:  # the rank that holds the store is gone
+        return is_first()
 
 
 def wait() -> None:

@@ -1,6 +1,6 @@
 """One run: from a composed config to a folder with a result. Asked again, a finished run answers; an unfinished one resumes.
 
-In: a sealed config. Out: :class:`Result`. Torch is imported only once there is something to compute.
+In: a sealed config. Out: :class:`Result`. Torch is imported only once there is something to compute, or ranks to agree with.
 """
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ from __future__ import annotations
 import shlex
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,36 +17,108 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from tofro.config.identity import Identity, data_name, identity
+from tofro.runs import ranks
+from tofro.runs.compare import compare
 from tofro.runs.folder import Result, check_identity, environment, locked, machine, read_result, versions, write_json
+from tofro.runs.launch import launch, planned_ranks, trains
 from tofro.runs.signals import listening
 from tofro.text.fingerprint import fingerprint_path
 from tofro.text.pydoc import fingerprint_pydoc
 
 
 def run(config: DictConfig, overrides: list[str]) -> Result:
-    """Carry the run out, or return its result where it is finished.
+    """Carry the run out, or return its result where it is finished; with trainer.devices above 1, in as many ranks.
 
     ``overrides`` are what the user typed; they go into the record, not into the identity. ValueError for every mistake of the
-    user; ``signals.Stopped`` at a stop signal, after what was computed is saved.
+    user; ``signals.Stopped`` at a stop signal, after what was computed is saved. Under torchrun or srun every rank calls this;
+    all but the first end when training does.
     """
+    if ranks.place() is not None:
+        return _run_joined(config, overrides)
     who = identify(config)
     folder = outputs_of(config) / who.name
-    data = read_result(folder)
+    data = _finished(folder, who)
     if data is not None:
-        check_identity(folder, who.full)
         return Result(folder, data, reused=True)
-    existed = folder.exists()
-    with locked(folder), listening():
-        check_identity(folder, who.full)
-        data = read_result(folder)
+    count = planned_ranks(config)
+    with _held(folder):
+        data = _finished(folder, who)
         if data is not None:  # another process has finished it in the meantime
             return Result(folder, data, reused=True)
-        try:
+        _begin(folder, config, who)
+        if count == 1:
             return Result(folder, _carry_out(config, overrides, who, folder))
+        launch(folder, count, config.trainer.threads, overrides)
+        data = read_result(folder)
+        assert data is not None, "the ranks ended well and left no result"
+        return Result(folder, data)
+
+
+def run_launched(config: DictConfig, overrides: list[str], folder: Path) -> None:
+    """Do this rank's part of the run in ``folder``, which the launcher holds."""
+    ranks.join()
+    with listening():
+        _carry_out(config, overrides, _agreed(config), folder)
+
+
+def _run_joined(config: DictConfig, overrides: list[str]) -> Result:
+    """Do this rank's part of a run whose ranks torchrun or srun has started."""
+    ranks.join()
+    who = _agreed(config)
+    folder = outputs_of(config) / who.name
+    with listening(), ExitStack() as held:
+        data = None
+        with ranks.told():
+            if ranks.is_first():
+                data = _finished(folder, who)
+                if data is None:
+                    planned_ranks(config)
+                    held.enter_context(_held(folder))
+                    _begin(folder, config, who)
+        data = ranks.from_first(data)
+        if data is not None:
+            ranks.leave()
+            return Result(folder, data, reused=True)
+        if not trains(config):
+            ranks.leave_to_first()
+        return Result(folder, _carry_out(config, overrides, who, folder))
+
+
+def _agreed(config: DictConfig) -> Identity:
+    """Return the first rank's identity of the run, once all have found that theirs is the same."""
+    with ranks.told():
+        if ranks.is_first():
+            identify(config)  # reads every file; the others on this machine find its hashes kept
+    with ranks.told():
+        who = identify(config)
+    compare(config, who)
+    return ranks.from_first(who)
+
+
+def _finished(folder: Path, who: Identity) -> dict[str, Any] | None:
+    """Return the result that ``folder`` holds, None where there is none yet."""
+    check_identity(folder, who.full)
+    return read_result(folder)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold the run's folder; a run that is refused leaves none behind."""
+    existed = folder.exists()
+    with locked(folder), listening():
+        try:
+            yield
         except ValueError:
             if not existed:
                 _leave_nothing(folder)
             raise
+
+
+def _begin(folder: Path, config: DictConfig, who: Identity) -> None:
+    """Write what the run is made of."""
+    OmegaConf.save(config, folder / "config.yaml")
+    write_json(folder / "identity.json", who.full)
+    write_json(folder / "environment.json", environment())
 
 
 def identify(config: DictConfig, planned: Mapping[str, str] | None = None) -> Identity:
@@ -79,9 +152,6 @@ def cache_of(config: DictConfig) -> Path:
 
 def _carry_out(config: DictConfig, overrides: list[str], who: Identity, folder: Path) -> dict[str, Any]:
     started = time.monotonic()
-    OmegaConf.save(config, folder / "config.yaml")
-    write_json(folder / "identity.json", who.full)
-    write_json(folder / "environment.json", environment())
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         from tofro.runs.methods import carry_out  # torch and Lightning come with it

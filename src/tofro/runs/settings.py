@@ -13,7 +13,8 @@ class TrainerSettings:
     """Devices, workers and cadence."""
 
     accelerator: str = setting("auto", "auto takes a GPU where there is one", choices=("auto", "cpu", "gpu"))
-    devices: int = setting(1, "processes, one per device", low=1)
+    devices: int = setting(1, "processes on this machine, one per device", low=1)
+    num_nodes: int = setting(1, "machines; torchrun or srun starts tofro on each", low=1)
     workers: int = setting(0, "data loading processes per device; 0 builds batches in the run's own process", low=0)
     threads: Optional[int] = setting(None, "torch threads per process; null leaves torch's choice", low=1)
     deterministic: bool = setting(False, "deterministic algorithms on CUDA; the CPU is deterministic as it is")

@@ -1,0 +1,32 @@
+"""A run's config as its folder keeps it, typed and sealed again.
+
+In: a ``config.yaml`` that a composed config was written to. Out: the same config: same types, same values, read-only. Composition
+is over; what the file says is final.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from tofro.config.schema import SETTINGS, RunConfig, seal
+
+
+def reload(path: Path) -> DictConfig:
+    """Return the config that ``path`` holds; ConfigError where someone has changed it so that it breaks a rule."""
+    written = OmegaConf.load(path)
+    assert isinstance(written, DictConfig)
+    config = OmegaConf.structured(RunConfig)
+    for group in SETTINGS:
+        config[group] = OmegaConf.structured(_variant(group, set(written[group])))
+    merged = OmegaConf.merge(config, written)
+    assert isinstance(merged, DictConfig)
+    return seal(merged)
+
+
+def _variant(group: str, keys: set[str]) -> type:
+    """Return the dataclass of ``group`` that has just these keys; variants of a group differ in theirs."""
+    variants = list(SETTINGS[group].values())
+    return next((each for each in variants if {field.name for field in fields(each)} == keys), variants[0])

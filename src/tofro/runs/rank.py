@@ -1,0 +1,48 @@
+"""One rank of a run that the launcher has started: ``python -m tofro.runs.rank FOLDER [--trust PREFIX] -- OVERRIDES``.
+
+In: a run's folder with its config. Out: an exit code; the first rank also writes the result. Why a rank fails goes to the
+launcher (launch.py), which tells the user once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from tofro.config.build import trust
+from tofro.config.errors import is_mistake
+from tofro.config.reload import reload
+from tofro.runs.launch import LAUNCHER, note_failure
+from tofro.runs.run import run_launched
+from tofro.runs.watch import Watch
+
+MISTAKE, BUG = 2, 1
+
+
+def main(words: list[str]) -> int:
+    """Carry out this rank's part and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tofro.runs.rank", allow_abbrev=False)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--trust", action="append", default=[])
+    parser.add_argument("overrides", nargs="*")
+    arguments = parser.parse_args(words)
+    Watch(parent=int(os.environ[LAUNCHER]))  # from here on, for importing torch takes its time
+    try:
+        for prefix in arguments.trust:
+            trust(prefix)
+        run_launched(reload(arguments.folder / "config.yaml"), arguments.overrides, arguments.folder)
+    except Exception as error:
+        mistake = is_mistake(error)
+        note_failure(error, mistake, traceback.format_exc())
+        return MISTAKE if mistake else BUG
+    return 0
+
+
+if __name__ == "__main__":
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code) if code else sys.exit(0)  # a failed rank must not wait for others in its clean-up
