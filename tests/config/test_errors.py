@@ -21,7 +21,7 @@ MISTAKES = [
     ("alignment.loss.tempratur=1", "no key alignment.loss.tempratur", "alignment.loss.temperature"),
     ("trainer.max_steps=10", "no key trainer.max_steps", "budget.steps"),
     ("trainer.fit.max_epochs=3", "trainer.fit.max_epochs is not accepted", "budget.epochs"),
-    ("+trainer.fit.callbacks=3", "trainer.fit.callbacks is not accepted", "strategy"),
+    ("+trainer.fit.callbacks=3", "trainer.fit.callbacks is not accepted", "profiler"),
     ("tuning.k=2", "no key tuning.k in the chosen tuning", "tuning=top_k"),
     ("method=ful", "no method is called ful", "full"),
     ("recipe=artcle", "no recipe is called artcle", "article"),
