@@ -18,6 +18,7 @@ from benchmarks.timing import ratios, spread
 from tofro.runs.folder import git_commit, machine, versions, write_json
 
 COLUMNS = ("benchmark", "case", "tofro", "peer", "result", "low to high", "goal", "reached")
+MARKS = ("<!-- written by python -m benchmarks -->", "<!-- end of what python -m benchmarks writes -->")
 PEERS = ("transformers", "accelerate", "datasets", "tokenizers")
 
 
@@ -103,14 +104,24 @@ def write(rows: list[Row], settings: dict[str, Any], path: Path) -> None:
 
 
 def write_markdown(rows: list[Row], settings: dict[str, Any], path: Path) -> None:
-    """Write the table as Markdown, with machine and versions above it and notes below."""
+    """Write the table as Markdown with machine, versions and notes: between :data:`MARKS` of a file that has them, else alone."""
+    text = markdown(rows, settings)
+    if path.exists() and all(mark in path.read_text(encoding="utf-8") for mark in MARKS):
+        before, rest = path.read_text(encoding="utf-8").split(MARKS[0], 1)
+        text = f"{before}{MARKS[0]}\n\n{text}\n{MARKS[1]}{rest.split(MARKS[1], 1)[1]}"
+    path.write_text(text, encoding="utf-8")
+
+
+def markdown(rows: list[Row], settings: dict[str, Any]) -> str:
+    """Return the table with what it was measured on."""
     around = surroundings()
     place, found = around["machine"], around["versions"]
+    processor = " and ".join(name for name in (place.get("gpu"), place["cpu"]) if name)
     lines = [
-        f"{place.get('gpu', place['cpu'])}, {place['cores']} cores, {place['threads']} torch threads; "
+        f"{processor}, {place['cores']} cores, {place['threads']} torch threads. "
         + ", ".join(f"{name} {version}" for name, version in found.items())
-        + f"; commit {(around['git'] or 'unknown')[:10]}; "
-        + ", ".join(f"{name} {value}" for name, value in settings.items() if value is not None)
+        + f". Commit {(around['git'] or 'unknown')[:10]}. "
+        + ", ".join(f"{name} {value}" for name, value in settings.items())
         + ".",
         "",
         "| " + " | ".join(COLUMNS) + " |",
@@ -119,4 +130,4 @@ def write_markdown(rows: list[Row], settings: dict[str, Any], path: Path) -> Non
         "",
         *(f"- {row.benchmark}, {row.case}: {row.note}" for row in rows if row.note),
     ]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return "\n".join(lines) + "\n"
