@@ -10,7 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from transformers import PreTrainedTokenizerFast
 
@@ -19,6 +19,7 @@ from tofro.runs.context import Context
 from tofro.tokens.tokenizer import Tokenizer
 
 VOCABULARY = 32_768
+Case = TypeVar("Case")
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,10 @@ class Options:
     def size(self, full: str) -> str:
         """Return an option of conf/encoder."""
         return full.replace("mini", "tiny").replace("base", "tiny") if self.quick else full
+
+    def cases(self, full: tuple[Case, ...]) -> tuple[Case, ...]:
+        """Return the cases to measure: all of them, or the first, since sizes shrink to the same."""
+        return full[:1] if self.quick else full
 
     def times(self, full: int) -> int:
         """Return a number of steps or rounds."""

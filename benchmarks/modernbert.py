@@ -29,7 +29,7 @@ def make(settings: EncoderSettings, vocabulary: int, dropout: float, sparse: boo
 def run(options: Options) -> list[Row]:
     """Return two rows per size."""
     rows = []
-    for case in CASES:
+    for case in options.cases(CASES):
         for sparse in (False, True):
             made = replace(case, make=partial(make, sparse=sparse), goal=None if sparse else case.goal)
             label = options.size(case.size).removeprefix("modernbert_") + (", peer with sparse prediction" if sparse else "")

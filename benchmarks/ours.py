@@ -22,6 +22,7 @@ from tofro.modules.fine_tuning import FineTuning
 from tofro.modules.pretraining import Pretraining
 from tofro.runs.context import Context
 from tofro.runs.fit import FitPlace, FitReport, fit
+from tofro.runs.memory import keep_large_buffers
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ class Stopwatch(pl.Callback):
 
 
 def fitted(job: Job, *callbacks: pl.Callback) -> FitReport:
-    """Carry out a fit of its own in a temporary folder, without evaluations."""
+    """Carry out a fit of its own in a temporary folder, without evaluations, in a process set up as a run's is."""
+    keep_large_buffers()
     settings = job.context.settings("trainer")
     settings.progress = False
     settings.fit = {"limit_val_batches": 0}

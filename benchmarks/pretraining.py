@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks import ours, peers
+from benchmarks.apart import apart
 from benchmarks.material import Options, hugging_face_tokenizer
 from benchmarks.report import Row, speed_row
-from benchmarks.timing import Window, alternate
+from benchmarks.timing import Window, alternate, padding_note, rates
 from tofro.encoders.settings import EncoderSettings
 
 Make = Callable[[EncoderSettings, int, float], Any]  # (settings, vocabulary, dropout) -> the peer's model
@@ -61,30 +62,34 @@ CASES = (Case("mini", 1.5, 5, 40, 5), Case("base", 1.3, 1, 4, 3))
 
 def run(options: Options) -> list[Row]:
     """Return a row per size."""
-    return [compare(options, case, "pretraining", options.size(case.size)) for case in CASES]
+    return [compare(options, case, "pretraining", options.size(case.size)) for case in options.cases(CASES)]
 
 
 def compare(options: Options, case: Case, benchmark: str, label: str) -> Row:
     """Measure one case."""
-    warm, steps, rounds = options.times(case.warm), options.times(case.steps), options.times(case.rounds)
+    with apart(our_side, options, case) as ours_once, apart(their_side, options, case) as theirs_once:
+        windows = alternate({"tofro": ours_once, "transformers": theirs_once}, options.times(case.rounds))
+    note = (
+        f"tokens/s, {'fp32' if case.precision == '32' else case.precision}; {len(windows['tofro'])} rounds of "
+        f"{options.times(case.steps)} steps of {case.batch} × {case.length} after {options.times(case.warm)} to warm up; "
+        f"dropout {case.dropout}, of attention 0; {padding_note(windows['transformers'])}"
+    )
+    return speed_row(benchmark, label, rates(windows), case.goal, note)
+
+
+def our_side(options: Options, case: Case) -> Callable[[], Window]:
+    """Set tofro up."""
+    job = ours.pretraining(options.context(*case.overrides(options)))
+    return lambda: ours.train(job, options.times(case.warm), options.times(case.steps))
+
+
+def their_side(options: Options, case: Case) -> Callable[[], Window]:
+    """Set transformers up, with the sequences that tofro trains on."""
+    warm, steps = options.times(case.warm), options.times(case.steps)
     context = options.context(*case.overrides(options))
-    job = ours.pretraining(context)
     tokenizer, vocabulary = hugging_face_tokenizer(context.start.tokenizer), context.start.model.vocabulary
-    rows = peers.rows_of(job.batches(warm + steps), tokenizer)
+    rows = peers.rows_of(ours.pretraining(context).batches(warm + steps), tokenizer)
     model = case.make(context.settings("encoder"), vocabulary, case.dropout)
     collate = peers.masking(tokenizer, context.config.objective.mask_rate)
     further = dict(case.peer) | {"use_cpu": case.accelerator == "cpu", "bf16": case.precision == "bf16"}
-    last = Window()
-
-    def theirs() -> float:
-        nonlocal last
-        last = peers.train(model, rows, collate, case.batch, warm, steps, **further)
-        return last.rate
-
-    rates = alternate({"tofro": lambda: ours.train(job, warm, steps).rate, "transformers": theirs}, rounds)
-    note = (
-        f"tokens/s, {'fp32' if case.precision == '32' else case.precision}; {rounds} rounds of {steps} steps of {case.batch} × "
-        f"{case.length} after {warm} to warm up; vocabulary {vocabulary:,}; dropout {case.dropout}, of attention 0; padding "
-        f"{last.padding:.1%} on the peer's side, none on ours"
-    )
-    return speed_row(benchmark, label, rates, case.goal, note)
+    return lambda: peers.train(model, rows, collate, case.batch, warm, steps, **further)

@@ -1,6 +1,6 @@
-"""How contestants are timed: in one process, in turn, several rounds, so that a busy machine slows both alike.
+"""How contestants are timed: in one call, in turn, several rounds, so that a busy machine slows both alike.
 
-In: functions that each do a piece of work and return a rate. Out: the rates by round, and the median and spread of their ratio.
+In: functions that each do a piece of work. Out: what they found by round, and the median and spread of their ratio.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 
-Contestant = Callable[[], float]
+Found = TypeVar("Found")
 
 
 @dataclass
@@ -42,11 +43,6 @@ class Window:
         """Real tokens per second."""
         return self.tokens / self.seconds
 
-    @property
-    def padding(self) -> float:
-        """Share of padding in what was computed."""
-        return 1 - self.tokens / self.slots
-
 
 def settled() -> float:
     """Return the time once the device has done all it was given."""
@@ -55,13 +51,24 @@ def settled() -> float:
     return time.perf_counter()
 
 
-def alternate(contestants: dict[str, Contestant], rounds: int) -> dict[str, list[float]]:
-    """Let all contestants run in every round, each round in the reverse order of the last; return their rates by round."""
-    rates: dict[str, list[float]] = {name: [] for name in contestants}
+def alternate(contestants: dict[str, Callable[[], Found]], rounds: int) -> dict[str, list[Found]]:
+    """Let all contestants work in every round, each round in the reverse order of the last; return what they found by round."""
+    found: dict[str, list[Found]] = {name: [] for name in contestants}
     for number in range(rounds):
         for name in list(contestants)[:: -1 if number % 2 else 1]:
-            rates[name].append(contestants[name]())
-    return rates
+            found[name].append(contestants[name]())
+    return found
+
+
+def rates(windows: dict[str, list[Window]]) -> dict[str, list[float]]:
+    """Return real tokens per second by round."""
+    return {name: [window.rate for window in each] for name, each in windows.items()}
+
+
+def padding_note(windows: list[Window]) -> str:
+    """Say how much of what the peer computed was padding; tofro packs."""
+    tokens, slots = sum(window.tokens for window in windows), sum(window.slots for window in windows)
+    return f"{tokens // len(windows):,} real tokens a round, padding {1 - tokens / slots:.1%} on the peer's side, none on ours"
 
 
 def spread(values: list[float]) -> tuple[float, float, float]:
