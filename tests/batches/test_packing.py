@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tofro.batches.labelled import LabelledBuilder, task_batches
-from tofro.batches.packing import pack, ragged, share_counts, to_batch
+from tofro.batches.packing import NO_TARGET, Packed, fill, pack, ragged, share_counts, to_batch
+from tofro.batches.types import Batch
 from tofro.tokens.tokenizer import Tokenizer
 
 
@@ -70,6 +71,46 @@ def test_counts_are_those_of_the_whole_share(tokenizer: Tokenizer) -> None:
         batch.counts == {"samples": 3, "tokens": sum(b.tokens.numel() for b in batches), "masked": 0, "pairs": 0}
         for batch in shared
     )
+
+
+def masked_batch(lengths: list[int], masked: int) -> Batch:
+    """A batch of sequences of these lengths, its first tokens masked."""
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    positions, total = ragged(np.zeros(len(lengths), dtype=np.int64), np.array(lengths)), int(offsets[-1])
+    tokens = np.arange(total) + 7
+    packed = Packed(tokens, positions, np.ones_like(tokens), np.repeat(np.arange(len(lengths)), lengths), tokens > 0, offsets)
+    return to_batch(packed, np.arange(len(lengths)), np.arange(masked), np.arange(masked), np.zeros(len(lengths), dtype=np.int64))
+
+
+@settings(max_examples=200, deadline=None)
+@given(lengths=st.lists(st.integers(1, 600), min_size=1, max_size=70), share=st.floats(0, 1))
+def test_filling_adds_short_sequences_and_leaves_the_text_alone(lengths: list[int], share: float) -> None:
+    batch = masked_batch(lengths, int(share * sum(lengths)))
+    filled = fill(batch)
+    for name in ("tokens", "positions", "segments", "cu_seqlens", "masked", "mask_targets"):
+        before, after = getattr(batch, name), getattr(filled, name)
+        assert after[: len(before)].equal(before)
+        assert after.dtype == before.dtype
+    assert (filled.size, filled.length) == (batch.size, batch.length) == (len(lengths), sum(lengths))
+    assert (filled.counts, filled.pair_labels, filled.samples) == (batch.counts, batch.pair_labels, batch.samples)
+    added = filled.cu_seqlens.diff()[batch.size :]
+    assert 1 <= added.min() <= added.max() <= filled.max_length
+    assert filled.max_length in (16, 32, 64, 128, 256, 512, 1024)
+    assert filled.max_length >= batch.max_length
+    assert added.sum() == filled.filling <= filled.length / 8 + filled.fillers
+    assert filled.cu_seqlens[-1] == filled.tokens.numel() == filled.positions.numel() == filled.segments.numel()
+    assert (filled.masked[batch.masked.numel() :] == filled.length).all()
+    assert (filled.mask_targets[batch.masked.numel() :] == NO_TARGET).all()
+
+
+def test_filled_batches_have_few_shapes() -> None:
+    """Fifty steps of a pretraining: lengths vary as they like, shapes do not."""
+    draw = np.random.default_rng(0)
+    batches = [masked_batch(draw.integers(90, 129, 64).tolist(), int(draw.normal(1000, 40))) for _ in range(50)]
+    assert len({batch.tokens.numel() for batch in batches}) > 40
+    filled = [fill(batch) for batch in batches]
+    assert len({(batch.tokens.numel(), batch.cu_seqlens.numel(), batch.max_length) for batch in filled}) <= 2
+    assert len({batch.masked.numel() for batch in filled}) <= 3
 
 
 def test_texts_are_cut_longest_first_and_counted(tokenizer: Tokenizer) -> None:

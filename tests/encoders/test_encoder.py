@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tofro.batches.packing import fill
 from tofro.batches.types import Batch
 from tofro.encoders.attention import _flash_applies, attend
 from tofro.encoders.layout import Layout
@@ -17,6 +18,7 @@ from tofro.encoders.model import Model, build_model
 from tofro.encoders.pooling import pool
 from tofro.encoders.settings import EncoderSettings
 from tofro.encoders.tuning import train_all, train_head, train_top_k
+from tofro.objectives.language import mlm_loss
 
 from .conftest import SMALL, VOCABULARY, make_batch, randomise, unpad
 
@@ -132,6 +134,26 @@ def test_a_sequence_does_not_see_its_neighbours(model: Model) -> None:
     states = model.encoder(batch).split(LENGTHS)
     for index, expected in enumerate(states):
         torch.testing.assert_close(model.encoder(alone(batch, index)), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("family", ["bert", "modernbert"])
+@pytest.mark.parametrize("lengths", [LENGTHS, [16, 16, 16]])
+def test_filling_changes_no_result_and_no_gradient(family: str, lengths: list[int]) -> None:
+    model = build_model(dataclasses.replace(SMALL, family=family, head_pooling="mean"), VOCABULARY, classes=3)
+    randomise(model)
+    batch = dataclasses.replace(make_batch(lengths), mask_targets=torch.arange(len(range(0, sum(lengths), 5))))
+    filled, outcomes = fill(batch), []
+    assert filled.fillers
+    for each in (batch, filled):
+        model.zero_grad()
+        states = model.encoder(each)
+        vectors = [pool(states, each, "mean"), pool(states, each, "cls"), model.task_logits(states, each)]
+        loss = mlm_loss(model.mlm_logits(states, each.masked), each.mask_targets, 7)
+        (loss + sum(vector.square().sum() for vector in vectors)).backward()
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        outcomes.append([states[: each.length], *vectors, loss, *(gradient.clone() for gradient in gradients)])
+    for plain, other in zip(*outcomes, strict=True):
+        torch.testing.assert_close(other, plain, atol=1e-5, rtol=1e-5)
 
 
 def test_all_layers_end_with_the_last(model: Model) -> None:

@@ -68,8 +68,9 @@ class Bench:
         model.add_task_head(len(self.task.labels), seed=5)
         return model
 
-    def data(self, budget: BudgetSettings) -> TaskData:
-        return TaskData(self.task.splits, self.task.labels, self.tokenizer, 32, Loading(budget.batch, budget.accumulate, 0, 11))
+    def data(self, budget: BudgetSettings, filled: bool = False) -> TaskData:
+        loading = Loading(budget.batch, budget.accumulate, 0, 11, filled=filled)
+        return TaskData(self.task.splits, self.task.labels, self.tokenizer, 32, loading)
 
     def training(self, budget: BudgetSettings) -> Training:
         return Training(
@@ -102,7 +103,7 @@ class Bench:
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
         trainer = TrainerSettings(accelerator="cpu", progress=False, log_every=4, checkpoint_every=checkpoint_every, **settings)
-        return fit(module, self.data(budget), budget, FitPlace(folder, trainer, callbacks=callbacks))
+        return fit(module, self.data(budget, trainer.compile), budget, FitPlace(folder, trainer, callbacks=callbacks))
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from tofro.batches.labelled import Labelled, LabelledBuilder
 from tofro.batches.order import global_batch, key, rank_share, steps_per_epoch
-from tofro.batches.packing import share_counts
+from tofro.batches.packing import fill, share_counts
 from tofro.batches.pretraining import PretrainingBuilder, evaluation_batches
 from tofro.batches.settings import ObjectiveSettings
 from tofro.batches.types import Batch
@@ -42,6 +42,7 @@ class Loading:
     seed: int = 0
     rank: int = 0
     world_size: int = 1
+    filled: bool = False  # training batches filled to a few sizes, for compiled code
 
 
 class Steps(Dataset[list[Batch]]):
@@ -60,7 +61,8 @@ class Steps(Dataset[list[Batch]]):
         shares = rank_share(samples, loading.rank, loading.world_size, loading.accumulate)
         batches = share_counts([self.build(epoch, share) for share in shares])
         tokens = batches[0].counts["tokens"] if loading.world_size == 1 else self.count(epoch, samples)
-        return [replace(batch, counts=batch.counts | {"global_tokens": tokens}) for batch in batches]
+        batches = [replace(batch, counts=batch.counts | {"global_tokens": tokens}) for batch in batches]
+        return [fill(batch) for batch in batches] if loading.filled else batches
 
 
 class From(Sampler[int]):

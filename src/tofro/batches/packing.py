@@ -16,6 +16,8 @@ from torch import Tensor
 from tofro.batches.types import Batch
 from tofro.tokens.tokenizer import Tokenizer
 
+NO_TARGET = -100  # torch's cross-entropy leaves it out
+
 
 @dataclass(frozen=True)
 class Packed:
@@ -87,6 +89,45 @@ def to_batch(
         samples=_tensor(samples),
         counts=counts,
     )
+
+
+def fill(batch: Batch) -> Batch:
+    """Return ``batch`` with T, M and ``max_length`` raised to one of a few sizes, so that compiled code meets few shapes.
+
+    T and M take eight sizes per octave, at most an eighth larger, ``max_length`` is a power of two. Sequences without text, of
+    [PAD]-like token 0 at position 0, fill T; each is no longer than ``max_length``, so attention to them costs little. Targets
+    that no loss counts, at the first of their tokens, fill M. ``counts`` stay those of the text.
+    """
+    tokens = batch.tokens.numel()
+    longest = max(16, 1 << (batch.max_length - 1).bit_length())
+    step = _step(tokens)
+    fillers = step // (longest - 1) + 1
+    filling = -(tokens + fillers) % step + fillers  # at least one token each
+    ends = tokens + np.arange(1, fillers + 1) * filling // fillers
+    nothing = torch.zeros(filling, dtype=torch.int64)
+    filled = replace(
+        batch,
+        tokens=torch.cat([batch.tokens, nothing]),
+        positions=torch.cat([batch.positions, nothing]),
+        segments=torch.cat([batch.segments, nothing]),
+        cu_seqlens=torch.cat([batch.cu_seqlens, torch.from_numpy(ends.astype(np.int32))]),
+        max_length=longest,
+        fillers=fillers,
+        filling=filling,
+    )
+    if batch.masked is None or batch.mask_targets is None:
+        return filled
+    masked = -batch.masked.numel() % _step(batch.masked.numel())
+    return replace(
+        filled,
+        masked=torch.cat([batch.masked, torch.full((masked,), tokens)]),
+        mask_targets=torch.cat([batch.mask_targets, torch.full((masked,), NO_TARGET)]),
+    )
+
+
+def _step(count: int) -> int:
+    """Return the distance between the sizes around ``count``: a power of two, an eighth of the octave."""
+    return 1 << max(count.bit_length() - 4, 0)
 
 
 def share_counts(batches: list[Batch]) -> list[Batch]:

@@ -1,7 +1,8 @@
 """The packed batch: the one shape in which text reaches an encoder.
 
 In: nothing. Out: :class:`Batch`. Sequences lie one after the other without padding, so linear layers see real tokens only.
-Legend: B sequences, T tokens of all sequences together, M masked tokens.
+A batch for compiled code is filled to one of a few sizes (packing.py: fill): its last sequences hold no text, and T and M count
+what fills. Legend: B sequences, T tokens of all sequences together, M masked tokens.
 """
 
 from __future__ import annotations
@@ -26,19 +27,26 @@ class Batch:
     tokens: Tensor  # (T,) int64
     positions: Tensor  # (T,) int64, from 0 in each sequence
     segments: Tensor  # (T,) int64, 0 or 1
-    cu_seqlens: Tensor  # (B+1,) int32, offsets of the sequences in T
+    cu_seqlens: Tensor  # (B+1,) int32, offsets of the sequences in T; (B+fillers+1,) in a filled batch
     max_length: int
     masked: Tensor | None = None  # (M,) int64, indices into T
-    mask_targets: Tensor | None = None  # (M,) int64, the original ids
+    mask_targets: Tensor | None = None  # (M,) int64, the original ids; -100, which no loss counts, where M is filled
     pair_labels: Tensor | None = None  # (B,) int64, 0 in order / B follows A, 1 swapped / random
     labels: Tensor | None = None  # (B,) int64 classes or float32 scores
     samples: Tensor | None = None  # (B,) int64, indices of the samples in their split
     counts: dict[str, int] = field(default_factory=dict)
+    fillers: int = 0  # sequences at the end without text
+    filling: int = 0  # their tokens
 
     @property
     def size(self) -> int:
-        """Number of sequences B."""
-        return self.cu_seqlens.numel() - 1
+        """Number of sequences B that hold text."""
+        return self.cu_seqlens.numel() - 1 - self.fillers
+
+    @property
+    def length(self) -> int:
+        """Number of tokens of these sequences."""
+        return self.tokens.numel() - self.filling
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
         """Return a batch with ``function`` applied to every tensor."""

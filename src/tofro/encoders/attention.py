@@ -44,6 +44,7 @@ def _flash(qkv: Tensor, layout: Layout, window: int | None) -> Tensor:
     return states.flatten(1)
 
 
+@torch.compiler.disable  # its groups change with the lengths
 def _padded(qkv: Tensor, layout: Layout, window: int | None) -> Tensor:
     if layout.equal:
         return _product(qkv.unflatten(0, (layout.size, layout.max_length)), layout.whole.mask(window))

@@ -8,6 +8,7 @@ folder.py reads them).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, cast, overload
 
 import torch
@@ -108,7 +109,8 @@ class Encoder(nn.Module):
     ``dropout`` may be set at any time. It acts in training mode only: on the embeddings and on the outputs of attention and
     feed-forward, in ModernBERT on the embeddings and inside the feed-forward. Attention weights are never dropped.
     ``checkpointing``, too, may be set: then a layer keeps its input alone for the backward pass, which computes the rest again
-    with the same dropout, so that gradients are the same bit for bit (Chen et al. 2016).
+    with the same dropout, so that gradients are the same bit for bit (Chen et al. 2016). :meth:`compile_layers` serves filled
+    batches (batches/packing.py: fill), which have few shapes; all others run uncompiled.
     """
 
     def __init__(self, settings: EncoderSettings, vocabulary: int, dropout: float = 0.0) -> None:
@@ -119,7 +121,7 @@ class Encoder(nn.Module):
             raise ValueError(f"encoder.heads: rotary positions need heads of even width, not {settings.width // settings.heads}.")
         self.settings = settings
         self.dropout = dropout
-        self.checkpointing = False
+        self.checkpointing, self.compiled = False, False
         self.embeddings = Embeddings(settings, vocabulary)
         self.layers = nn.ModuleList(Layer(settings, index) for index in range(settings.layers))
         self.norm = make_norm(settings) if settings.modern else nn.Identity()  # BERT's layers end with one
@@ -152,12 +154,19 @@ class Encoder(nn.Module):
         every = [states]
         for depth, layer in enumerate(self.layers, start=1):
             with torch.set_grad_enabled(learning and frozen <= depth):
-                states = self._run(layer, states, layout, by[depth - 1], dropout)
+                run = layer.forward if self.compiled and not batch.fillers else layer  # `forward` itself is never compiled
+                states = self._run(run, states, layout, by[depth - 1], dropout)
             every.append(states)
         every[-1] = self.norm(states)
         return tuple(every) if layers == "all" else every[-1]
 
-    def _run(self, layer: nn.Module, states: Tensor, *context: Any) -> Tensor:
+    def compile_layers(self) -> None:
+        """Compile the layers in place, one graph for all that are alike; names of parameters stay."""
+        self.compiled = True
+        for layer in self.layers:
+            layer.compile(dynamic=False)
+
+    def _run(self, layer: Callable[..., Any], states: Tensor, *context: Any) -> Tensor:
         if self.checkpointing and torch.is_grad_enabled():
             return cast(Tensor, checkpoint(layer, states, *context, use_reentrant=False))
         return cast(Tensor, layer(states, *context))

@@ -82,8 +82,7 @@ class Layout:
     @cached_property
     def grid(self) -> Grid:
         """The padded layout: groups of like length on the CPU, else one group, which asks nothing of the device."""
-        on_host = self.cu_seqlens.device.type == "cpu" and not torch.compiler.is_compiling()
-        return self._grouped() if on_host else self._whole()
+        return self._grouped() if self.cu_seqlens.device.type == "cpu" else self._whole()
 
     def _whole(self) -> Grid:
         source, valid = self._places(self.cu_seqlens[:-1].long(), self.lengths, self.max_length)

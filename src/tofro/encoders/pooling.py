@@ -13,7 +13,7 @@ from tofro.encoders.layout import Layout
 
 def first_states(states: Tensor, batch: Batch) -> Tensor:
     """Return the state of each sequence's first token, [CLS], (B, D)."""
-    return states.index_select(0, batch.cu_seqlens[:-1].long())
+    return states.index_select(0, batch.cu_seqlens[: batch.size].long())
 
 
 def mean_states(states: Tensor, batch: Batch) -> Tensor:
@@ -24,9 +24,9 @@ def mean_states(states: Tensor, batch: Batch) -> Tensor:
     layout = Layout(batch.cu_seqlens, batch.max_length, states.shape[0])
     wide = states if states.element_size() >= 4 else states.float()
     if layout.equal:
-        return wide.view(layout.size, layout.max_length, -1).mean(1)
+        return wide.view(layout.size, layout.max_length, -1).mean(1)[: batch.size]
     total = wide.new_zeros(layout.size, states.shape[1]).index_add(0, layout.rows, wide)
-    return total / layout.lengths[:, None]
+    return (total / layout.lengths[:, None])[: batch.size]
 
 
 def pool(states: Tensor, batch: Batch, how: str = "mean") -> Tensor:

@@ -113,6 +113,11 @@ class TransferModule(pl.LightningModule):
         return count
 
     @property
+    def compiled(self) -> bool:
+        """Whether any encoder has compiled layers."""
+        return any(self.model(name).encoder.compiled for name in self.models)
+
+    @property
     def ranks(self) -> int:
         """Number of processes that share a global batch."""
         return self._trainer.world_size if self._trainer is not None else 1

@@ -139,10 +139,9 @@ class Context:
 
     def loading(self) -> Loading:
         """Return how the global batch is cut and loaded."""
-        budget = self.config.budget
-        return Loading(
-            budget.batch, budget.accumulate, self.config.trainer.workers, self.config.seed, ranks.rank(), ranks.world_size()
-        )
+        budget, trainer = self.config.budget, self.config.trainer
+        place = ranks.rank(), ranks.world_size()
+        return Loading(budget.batch, budget.accumulate, trainer.workers, self.config.seed, *place, filled=trainer.compile)
 
     def training(self, steps_per_epoch: int) -> Training:
         """Return what a trained method needs beside its models."""

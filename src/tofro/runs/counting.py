@@ -7,14 +7,17 @@ Leaves out optimizer and element-wise work, which torch's counter does not see.
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from tofro.batches.order import below, key
 from tofro.batches.types import Batch
 from tofro.measures.cost import ATTENTION_FORMULAS
+from tofro.modules.base import TransferModule
 from tofro.modules.clock import Clock
 
 SAMPLES = 8  # steps counted under a step budget: schedules and `alignment.every` make steps differ
@@ -31,23 +34,27 @@ class FlopCounting(pl.Callback):
         self.every = EVERY if clock.steps is None else max(1, clock.steps // SAMPLES)
         self.counted_flops = 0
         self.counted_tokens = 0
+        self._counting = ExitStack()
         self._mode: FlopCounterMode | None = None
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int) -> None:
         """Start counting where this step is in the sample."""
+        assert isinstance(pl_module, TransferModule)
         block, place = divmod(trainer.global_step, self.every)
         if place == below(self.every, STREAM, block):
-            self._mode = FlopCounterMode(display=False, custom_mapping=ATTENTION_FORMULAS)
-            self._mode.__enter__()
+            self._counting = ExitStack()
+            if pl_module.compiled:  # compiled code called under a mode would run uncompiled for good
+                self._counting.enter_context(torch.compiler.set_stance("force_eager"))
+            self._mode = self._counting.enter_context(FlopCounterMode(display=False, custom_mapping=ATTENTION_FORMULAS))
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """Stop counting."""
         if self._mode is not None:
-            self._mode.__exit__(None, None, None)
+            self._counting.close()
             self.counted_flops += self._mode.get_total_flops()
-            self.counted_tokens += batch.tokens.numel()
+            self.counted_tokens += batch.length
             self._mode = None
 
     def flops(self, tokens: int) -> float:

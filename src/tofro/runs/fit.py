@@ -7,6 +7,8 @@ Leaves out which module and which data (runs/methods.py).
 from __future__ import annotations
 
 import logging
+import os
+import shutil
 import time
 import warnings
 from dataclasses import dataclass
@@ -29,6 +31,8 @@ from tofro.runs.record import Recorder
 from tofro.runs.selection import Selection
 from tofro.runs.settings import TrainerSettings
 from tofro.runs.signals import listening, patiently
+
+GRAPHS = 64  # compiled forms of a layer
 
 
 @dataclass(frozen=True)
@@ -65,8 +69,7 @@ def fit(module: TransferModule, data: pl.LightningDataModule, budget: BudgetSett
     A stop signal saves, then raises ``signals.Stopped``.
     """
     clock, record = module.training_settings.clock, place.folder / "metrics.jsonl"
-    for name in module.models:
-        module.model(name).encoder.checkpointing = place.trainer.activation_checkpointing
+    prepare(module, place.trainer)
     agreement, io = Agreement(clock), VerifiedIO(needs=[record])
     recorder = Recorder(record, clock, place.trainer.log_every, budget.max_skipped)
     counting, waiting, selection = FlopCounting(clock), Waiting(), Selection(budget.patience, budget.best)
@@ -89,6 +92,23 @@ def fit(module: TransferModule, data: pl.LightningDataModule, budget: BudgetSett
         checkpoint_seconds=checkpoints.seconds,
         waiting_seconds=waiting.seconds,
     )
+
+
+def prepare(module: TransferModule, settings: TrainerSettings) -> None:
+    """Make the module's encoders run as the neutral settings say; what they compute stays the same."""
+    if settings.compile:
+        compiler = os.environ.get("CXX", "g++")
+        if shutil.which(compiler) is None:
+            raise ValueError(f"trainer.compile: there is no C++ compiler {compiler} here; install one, or leave compile out")
+        from torch._dynamo import config as dynamo  # takes a second to import
+
+        # One graph for each size of batch, and torch would give up after eight. What is beyond the limit runs uncompiled.
+        dynamo.recompile_limit = max(dynamo.recompile_limit, GRAPHS)
+    for name in module.models:
+        encoder = module.model(name).encoder
+        encoder.checkpointing = settings.activation_checkpointing
+        if settings.compile:
+            encoder.compile_layers()
 
 
 def assemble(

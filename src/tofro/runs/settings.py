@@ -18,6 +18,7 @@ class TrainerSettings:
     workers: int = setting(0, "data loading processes per device; 0 builds batches in the run's own process", low=0)
     threads: Optional[int] = setting(None, "torch threads per process; null leaves torch's choice", low=1)
     deterministic: bool = setting(False, "deterministic algorithms on CUDA; the CPU is deterministic as it is")
+    compile: bool = setting(False, "torch.compile the encoders' layers: takes a minute to start; a GPU gains most")
     activation_checkpointing: bool = setting(
         False, "keep one state per layer and compute the rest again in the backward pass: less memory, about a third more time"
     )
