@@ -39,7 +39,7 @@ class Corpus:
     def __init__(self, documents: list[list[str]], name: str = "written") -> None:
         self.name, self.content, self.fingerprint = name, documents, str(hash(str(documents)))
 
-    def documents(self, split: str) -> Iterator[list[str]]:
+    def documents(self, split: str, reading: object = None) -> Iterator[list[str]]:
         yield from self.content
 
 

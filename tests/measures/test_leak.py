@@ -27,7 +27,7 @@ class Shuffled:
     fingerprint: str = "0" * 64
     words: str = "tokenizer"
 
-    def documents(self, split: str) -> Iterator[list[str]]:
+    def documents(self, split: str, reading: object = None) -> Iterator[list[str]]:
         draw = random.Random(split)
         for _ in range(150):
             yield [" ".join(draw.choices(WORDS, k=draw.randint(3, 12))) + " ." for _ in range(draw.randint(4, 12))]

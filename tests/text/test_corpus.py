@@ -99,7 +99,7 @@ def test_paragraphs_are_split_by_language(tmp_path):
         ("c.txt", b"One.\n\nTwo \0\n", r"c\.txt:3: a NUL"),
         ("c.txt", b"One.\nTwo.\n", r"c\.txt: a single document"),
         ("c.txt.gz", b"One.\n", r"c\.txt\.gz:1: not readable as gzip"),
-        ("c.pdf", b"One.\n", r"corpus\.path: .*neither \.txt nor \.txt\.gz"),
+        ("c.pdf", b"One.\n", r"corpus\.path: .*c\.pdf ends in none of \.txt"),
     ],
 )
 def test_a_corpus_that_cannot_be_used_is_refused(tmp_path, name, content, message):
@@ -113,7 +113,7 @@ def test_paths_that_name_nothing_are_refused(tmp_path):
         read_corpus(CorpusSettings(name="text"))
     with pytest.raises(ValueError, match=r"corpus\.path: .*gone\.txt does not exist"):
         read_corpus(settings_for(tmp_path / "gone.txt"))
-    with pytest.raises(ValueError, match=r"has no train\.txt or train\.txt\.gz; it holds nothing"):
+    with pytest.raises(ValueError, match=r"has no train file .* it holds nothing"):
         read_corpus(settings_for(tmp_path))
     (tmp_path / "train.txt").write_text("One.\n")
     (tmp_path / "train.txt.gz").write_bytes(gzip.compress(b"One.\n"))

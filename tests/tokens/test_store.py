@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tofro.tokens import store as store_module
+from tofro.tokens import building
 from tofro.tokens.settings import TokenizerSettings
 from tofro.tokens.store import TokenStore, open_store
 from tofro.tokens.tokenizer import Tokenizer
@@ -26,7 +26,7 @@ class Corpus:
         self.name, self.fingerprint, self.words = "toy", fingerprint, "tokenizer"
         self.content, self.reads = documents, 0
 
-    def documents(self, split: str) -> Iterator[list[str]]:
+    def documents(self, split: str, reading: object = None) -> Iterator[list[str]]:
         self.reads += 1
         yield from self.content
 
@@ -36,11 +36,11 @@ def tokenizer() -> Tokenizer:
     return train_tokenizer(TokenizerSettings(vocabulary=128, min_frequency=1), [" ".join(d) for d in DOCUMENTS] * 2)
 
 
-@pytest.mark.parametrize("block", [1, 2, 4096])
+@pytest.mark.parametrize("block", [1, 40, 4096])
 def test_store_holds_the_tokens_of_every_sentence(
     tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
 ) -> None:
-    monkeypatch.setattr(store_module, "BLOCK", block)
+    monkeypatch.setattr(building, "BLOCK", block)
     calls: list[int] = []
     store = open_store(tmp_path, Corpus(DOCUMENTS), "train", tokenizer, lambda done, total: calls.append(done))
     kept = [[sentence for sentence in document if sentence.strip()] for document in DOCUMENTS]
@@ -69,7 +69,7 @@ def test_store_is_built_once_and_keyed_by_content(tokenizer: Tokenizer, tmp_path
     assert open_store(tmp_path, corpus, "validation", tokenizer).folder != first.folder
     cased = train_tokenizer(TokenizerSettings(vocabulary=128, lowercase=False), [" ".join(d) for d in DOCUMENTS])
     assert open_store(tmp_path, corpus, "train", cased).folder != first.folder
-    assert not [path for path in tmp_path.iterdir() if path.name.endswith(".tmp")]
+    assert not [path for path in tmp_path.iterdir() if path.name.endswith(".building")]
 
 
 def test_building_twice_gives_the_same_bytes(tokenizer: Tokenizer, tmp_path: Path) -> None:
@@ -103,17 +103,33 @@ def test_a_store_without_meta_or_with_another_ones_is_named(tokenizer: Tokenizer
         open_store(tmp_path, Corpus(DOCUMENTS), "train", tokenizer)
 
 
-def test_a_failed_build_leaves_nothing(tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_a_refused_corpus_leaves_nothing(tokenizer: Tokenizer, tmp_path: Path) -> None:
     class Broken(Corpus):
-        def documents(self, split: str) -> Iterator[list[str]]:
+        def documents(self, split: str, reading: object = None) -> Iterator[list[str]]:
             yield from DOCUMENTS
-            raise OSError("disk gone")
+            raise ValueError("c.txt: line 3")
 
-    with pytest.raises(OSError, match="disk gone"):
+    with pytest.raises(ValueError, match="line 3"):
         open_store(tmp_path, Broken([]), "train", tokenizer)
     with pytest.raises(ValueError, match="corpus toy: the train split holds no text"):
         open_store(tmp_path, Corpus([[""]]), "train", tokenizer)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_of_another_tokenizer_is_named(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    store = open_store(tmp_path, Corpus(DOCUMENTS), "train", tokenizer)
+    store.require(tokenizer)
+    other = train_tokenizer(TokenizerSettings(vocabulary=128, lowercase=False), [" ".join(d) for d in DOCUMENTS])
+    with pytest.raises(ValueError, match="another tokenizer"):
+        store.require(other)
+
+
+def test_what_is_missing_is_told(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    store = open_store(tmp_path, Corpus(DOCUMENTS), "train", tokenizer)
+    assert store.notes == [
+        "toy (train): 1 documents without a token were dropped",
+        "toy (train): 3 sentences without a token were dropped",
+    ]
 
 
 def test_a_store_travels_by_name(tokenizer: Tokenizer, tmp_path: Path) -> None:

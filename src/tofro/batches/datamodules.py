@@ -157,6 +157,17 @@ class PretrainingData(_Data):
         except ValueError as error:
             raise ValueError(f"corpus {train.name}: {error}") from error
 
+    @property
+    def notes(self) -> list[str]:
+        """What of the corpus is not learnt from as it was written, in words."""
+        said = {
+            "unpaired_documents": "documents of one sentence made no pair",
+            "long_sentences": "sentences longer than a sequence were read in windows",
+        }
+        counts = self.builder.samples.counts
+        made = [f"{self.train.name}: {counts[key]:,} {text}" for key, text in said.items() if counts.get(key)]
+        return [*self.train.notes, *self.validation.notes, *made]
+
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return the evaluation batches, the same for every seed."""
         loading = self.loading

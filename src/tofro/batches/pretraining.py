@@ -27,6 +27,7 @@ class PretrainingBuilder:
         self, store: TokenStore, tokenizer: Tokenizer, objective: ObjectiveSettings, rule: MaskRule | None = None
     ) -> None:
         """Index the samples. ``rule`` replaces the objective's masking rule, as evaluation does."""
+        store.require(tokenizer)
         own = MaskRule(objective.mask_rate, objective.mask_unit, objective.corruption, objective.span_p, objective.span_limit)
         self.store = store
         self.tokenizer = tokenizer

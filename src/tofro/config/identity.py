@@ -8,6 +8,7 @@ else as a hash of its content. Moving a corpus, spelling out a default or changi
 from __future__ import annotations
 
 import dataclasses
+import glob
 import hashlib
 import json
 import re
@@ -26,7 +27,7 @@ LABELS = ("corpus.name", "task.name", "method.reads")  # keys that name or descr
 WORDS = "corpus.words"  # enters as what `auto` comes to
 MODEL_FILES = (".safetensors", ".json", ".txt", ".bin", ".model")
 BUILT_IN = "tofro.text.pydoc."
-GENERIC_NAMES = ("text", "file")  # conf/corpus/text.yaml and conf/task/file.yaml: the path says more
+GENERIC_NAMES = ("text", "hub", "file")  # conf/corpus/text.yaml, hub.yaml and conf/task/file.yaml: the data's own name says more
 _RUN_FILES = ("environment.json", "metrics.jsonl", "checkpoints")
 
 Fingerprint = Callable[[str], str]
@@ -150,11 +151,15 @@ def _canonical(value: Any) -> Any:
 def data_name(node: DictConfig) -> str:
     """Return the corpus' or task's name; for one read from a path with no name of its own, the file's or folder's."""
     name = None if OmegaConf.is_missing(node, "name") else node.name
-    if node.path is None or (name is not None and name not in GENERIC_NAMES):
-        return name or "data"
+    if name is not None and name not in GENERIC_NAMES:
+        return name
+    if node.path is None:
+        return str(node.get("dataset") or name or "data").rpartition("/")[2]
     path = Path(node.path).expanduser().absolute()
     stem = path.name if path.is_dir() else path.name.partition(".")[0]
-    return path.parent.name if stem in ("train", "validation", "test") else stem
+    if stem in ("train", "validation", "test") or glob.has_magic(stem):
+        return next(folder.name for folder in path.parents if not glob.has_magic(folder.name))
+    return stem
 
 
 def _clean(name: str) -> str:

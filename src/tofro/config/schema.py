@@ -22,7 +22,7 @@ from tofro.encoders.settings import MODERNBERT, ONLY_IN, EncoderSettings, TopKSe
 from tofro.modules.settings import BudgetSettings, MethodSettings, OptimizerSettings, ScheduleSettings
 from tofro.objectives.settings import AlignmentSettings, ContrastiveSettings
 from tofro.runs.settings import LoggerSettings, TrainerSettings
-from tofro.text.settings import CorpusSettings, TaskSettings
+from tofro.text.settings import CorpusSettings, HubSettings, TaskSettings
 from tofro.tokens.settings import PromptSettings, TokenizerSettings
 
 
@@ -55,7 +55,7 @@ class RunConfig:
 
 # What a YAML file of a group may name first in its defaults list, so that its keys are typed.
 SETTINGS: dict[str, dict[str, type]] = {
-    "corpus": {"settings": CorpusSettings},
+    "corpus": {"settings": CorpusSettings, "hub_settings": HubSettings},
     "task": {"settings": TaskSettings},
     "tokenizer": {"settings": TokenizerSettings},
     "encoder": {"settings": EncoderSettings},

@@ -6,8 +6,11 @@ run's own checkpoint (runs/fit.py), then ``init_from``, then scratch.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,11 +24,13 @@ from tofro.encoders.folder import load_model
 from tofro.encoders.model import Model, build_model
 from tofro.modules.base import Training
 from tofro.modules.clock import Clock
+from tofro.progress import Progress
 from tofro.runs import ranks
 from tofro.runs.folder import read_result
 from tofro.runs.progress import progress
 from tofro.runs.run import cache_of
 from tofro.text.corpus import Corpus
+from tofro.text.documents import Reading
 from tofro.text.fingerprint import fingerprint_path, hash_json
 from tofro.text.task import Task
 from tofro.tokens.languages import find_words
@@ -83,7 +88,7 @@ class Context:
     def store(self, split: str) -> TokenStore:
         """Return the token store of a split of the corpus, built once for all runs."""
         corpus, start = self.corpus, self.start
-        with ranks.first_alone(), progress(f"tokenizing {corpus.name}/{split}", "documents", self.shown) as report:
+        with ranks.first_alone(), progress(f"tokenizing {corpus.name}/{split}", corpus.unit, self.shown) as report:
             return open_store(self.cache / "stores", corpus, split, start.tokenizer, report)
 
     @cached_property
@@ -121,13 +126,21 @@ class Context:
         if settings.path is not None:
             return open_tokenizer(settings, ())
         with ranks.first_alone():
-            if folder.is_dir():
-                return Tokenizer.load(folder)
-            with progress("training the tokenizer", "documents", self.shown) as report:
-                documents = (report(count, None) or document for count, document in enumerate(self.corpus.documents("train")))
-                tokenizer = open_tokenizer(settings, (sentence for document in documents for sentence in document))
-            tokenizer.save(folder)
-            return tokenizer
+            if not folder.is_dir():
+                with progress("training the tokenizer", self.corpus.unit, self.shown) as report:
+                    tokenizer = open_tokenizer(settings, self._sentences(report))
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as beside:
+                    tokenizer.save(Path(beside) / "new")
+                    with contextlib.suppress(OSError):  # another process has trained the same one in the meantime
+                        (Path(beside) / "new").rename(folder)
+            return Tokenizer.load(folder)
+
+    def _sentences(self, report: Progress) -> Iterator[str]:
+        reading = Reading()
+        for document in self.corpus.documents("train", reading):
+            yield from document
+            report(reading.done, reading.total)
 
     def model_for_task(self) -> Model:
         """Return a fresh ``ft``: a copy of its start with a new task head, drawn from the run's seed."""

@@ -76,7 +76,7 @@ def pretrain(settings: MethodSettings, context: Context) -> Outcome:
         cost=_cost(report),
         lineage=_lineage(context),
         data={"corpus": context.corpus.fingerprint},
-        notes=tuple(_fresh_heads(context)),
+        notes=(*context.corpus.notes, *data.notes, *_fresh_heads(context)),
     )
 
 

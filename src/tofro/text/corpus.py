@@ -1,13 +1,13 @@
 """Corpora: unlabelled documents, each a list of sentences, in a train and a validation split.
 
-In: a text file, or a folder with train and validation files, one sentence or paragraph a line, a blank line between documents,
-plain or gzip. Out: a ``Corpus`` that reads its files again for every pass and holds one document at a time. Where there is no
-validation file, documents are held out by their content, so that the choice is the same on every machine and equal documents
-stay on one side.
+In: a file, a glob, or a folder with train and validation files (files.py says which kinds). Out: a ``Corpus`` that reads its
+files again for every pass and holds one document at a time. Where there is no validation file, documents are held out by their
+content, so that the choice is the same on every machine and equal documents stay on one side.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,72 +15,35 @@ from pathlib import Path
 
 from tofro.progress import Progress
 from tofro.text.cache import cache_folder
-from tofro.text.fingerprint import fingerprint_path, hash_json, share_of
-from tofro.text.lines import read_lines, require_file
-from tofro.text.sentences import split_sentences, splitter_version
+from tofro.text.documents import Document, Reading, Source, SourceDocuments
+from tofro.text.files import find_files, open_file, stem_of
+from tofro.text.fingerprint import fingerprint_path, hash_json
+from tofro.text.sentences import splitter_version
 from tofro.text.settings import CorpusSettings, word_source
 
-Document = list[str]
 GENERIC_NAME = "text"  # conf/corpus/text.yaml; the file's own name says more in a run folder
-_SUFFIXES = (".txt", ".txt.gz")
-_VALIDATION_NAMES = ("validation", "valid", "val", "dev")
 
 
 @dataclass(frozen=True)
 class Corpus:
     """Documents by split. ``fingerprint`` is a sha256 of the content and of how it is cut into sentences and splits.
 
-    ``words`` says where whole words come from, ``tokenizer`` or ``segmenter``; it is no part of the content.
+    ``words`` says where whole words come from, ``tokenizer`` or ``segmenter``; it is no part of the content. ``unit`` is what
+    the progress of reading is counted in.
     """
 
     name: str
     fingerprint: str
-    splits: Mapping[str, Iterable[Document]]
+    splits: Mapping[str, SourceDocuments | Iterable[Document]]
     notes: tuple[str, ...] = ()
     words: str = "tokenizer"
+    unit: str = "documents"
 
-    def documents(self, split: str) -> Iterator[Document]:
-        """Iterate over the documents of ``train`` or ``validation``, always in the same order."""
+    def documents(self, split: str, reading: Reading | None = None) -> Iterator[Document]:
+        """Iterate over the documents of ``train`` or ``validation``, always in the same order; ``reading`` is kept up to date."""
         assert split in self.splits, split
-        return iter(self.splits[split])
-
-
-@dataclass(frozen=True)
-class FileDocuments:
-    """The documents of one file, read afresh by every iteration; ``part`` keeps one side of a carved file.
-
-    ``cut`` is the share below which a document is held out; None keeps the whole file.
-    """
-
-    path: Path
-    unit: str
-    language: str
-    cut: float | None = None
-    part: str = "train"
-
-    def __iter__(self) -> Iterator[Document]:
-        for document in self._all():
-            if self.cut is None or (_document_share(document) < self.cut) == (self.part == "validation"):
-                yield document
-
-    def _all(self) -> Iterator[Document]:
-        document: Document = []
-        for number, line in read_lines(self.path):
-            if "\0" in line:
-                raise ValueError(
-                    f"{self.path}:{number}: a NUL character; the file is UTF-16 or binary, plain UTF-8 text was expected"
-                )
-            line = line.strip()
-            if not line:
-                if document:
-                    yield document
-                document = []
-            elif self.unit == "paragraph":
-                document.extend(split_sentences(line, self.language))
-            else:
-                document.append(line)
-        if document:
-            yield document
+        documents = self.splits[split]
+        return documents.read(reading or Reading()) if isinstance(documents, SourceDocuments) else iter(documents)
 
 
 def read_corpus(settings: CorpusSettings, progress: Progress | None = None) -> Corpus:
@@ -90,82 +53,66 @@ def read_corpus(settings: CorpusSettings, progress: Progress | None = None) -> C
     """
     if settings.path is None:
         raise ValueError("corpus.path is not set: name a text file, or a folder with train.txt and validation.txt (.gz allowed)")
-    path = Path(settings.path).expanduser()
-    train, validation = _find_files(path)
-    if validation is None:
-        cut = _find_cut(FileDocuments(train, settings.unit, settings.language), settings.validation_share)
-        splits = {part: FileDocuments(train, settings.unit, settings.language, cut, part) for part in ("train", "validation")}
-    else:
-        splits = {
-            "train": FileDocuments(train, settings.unit, settings.language),
-            "validation": FileDocuments(validation, settings.unit, settings.language),
-        }
+    train, validation = find_files(settings.path)
+    contents = [_content(files) for files in (train, validation) if files]
+    name = settings.name if settings.name != GENERIC_NAME else stem_of(Path(settings.path).expanduser())
+    sources = [tuple(open_file(file, settings.text) for file in files) for files in (train, validation)]
+    return corpus_of(settings, name, contents, sources[0], sources[1])
+
+
+def corpus_of(
+    settings: CorpusSettings,
+    name: str,
+    contents: list[str],
+    train: tuple[Source, ...],
+    validation: tuple[Source, ...],
+    unit: str = "bytes",
+) -> Corpus:
+    """Return the corpus of some sources; without any for validation, documents of train are held out by content.
+
+    ``contents`` are the fingerprints of what the sources hold.
+    """
+    whole = SourceDocuments(train, settings.unit, settings.language)
+    if validation:
+        splits = {"train": whole, "validation": dataclasses.replace(whole, sources=validation)}
         for documents in splits.values():
-            _first_document(documents)
+            _require_text(documents)
+    else:
+        carved = dataclasses.replace(whole, cut=_find_cut(whole, settings.validation_share))
+        splits = {part: dataclasses.replace(carved, part=part) for part in ("train", "validation")}
     read_as = [settings.unit, settings.language, splitter_version()] if settings.unit == "paragraph" else [settings.unit]
-    contents = [fingerprint_path(file, cache_folder()) for file in (train, validation) if file is not None]
-    held_out = settings.validation_share if validation is None else None
-    name = settings.name if settings.name != GENERIC_NAME else stem_of(path)
+    read_as += [settings.text] if settings.text != "text" else []
+    held_out = None if validation else settings.validation_share
     words = word_source(settings.words, settings.language)
-    return Corpus(name, hash_json([contents, read_as, held_out]), splits, words=words)
+    return Corpus(name, hash_json([contents, read_as, held_out]), splits, words=words, unit=unit)
 
 
-def stem_of(path: Path) -> str:
-    """Return a folder's name, or a file's name without its endings; for a split in a folder, the folder's name."""
-    path = path.absolute()
-    if path.is_dir():
-        return path.name
-    stem = path.name.removesuffix(".gz")
-    stem = stem[: stem.rfind(".")] if "." in stem[1:] else stem
-    return path.parent.name if stem in ("train", "test", *_VALIDATION_NAMES) and path.parent.name else stem
+def _content(files: list[Path]) -> str:
+    hashes = [fingerprint_path(file, cache_folder()) for file in files]
+    return hashes[0] if len(hashes) == 1 else hash_json(hashes)
 
 
-def _find_files(path: Path) -> tuple[Path, Path | None]:
-    """Return the train file and, where there is one, the validation file."""
-    if not path.is_dir():
-        require_file(path, "corpus.path")
-        if not path.name.lower().endswith(_SUFFIXES):
-            raise ValueError(f"corpus.path: {path} ends in neither .txt nor .txt.gz; a corpus is plain text, one sentence a line")
-        return path, None
-    train = _only(path, ("train",))
-    if train is None:
-        names = ", ".join(sorted(file.name for file in path.iterdir())[:8]) or "nothing"
-        raise ValueError(f"corpus.path: the folder {path} has no train.txt or train.txt.gz; it holds {names}")
-    return train, _only(path, _VALIDATION_NAMES)
+def _require_text(documents: SourceDocuments) -> None:
+    for _ in documents.read(Reading()):
+        return
+    places = ", ".join(map(str, documents.sources[:3])) + (", ..." if len(documents.sources) > 3 else "")
+    raise ValueError(f"{places}: the corpus is empty: no line holds text")
 
 
-def _only(folder: Path, stems: tuple[str, ...]) -> Path | None:
-    found = [file for stem in stems for suffix in _SUFFIXES if (file := folder / f"{stem}{suffix}").is_file()]
-    if len(found) > 1:
-        raise ValueError(f"corpus.path: {folder} has both {found[0].name} and {found[1].name}; keep one of them")
-    return found[0] if found else None
-
-
-def _first_document(documents: FileDocuments) -> Document:
-    for document in documents:
-        return document
-    raise ValueError(f"{documents.path}: the corpus is empty: no line holds text")
-
-
-def _find_cut(documents: FileDocuments, share: float) -> float:
-    """Return the cut that holds out ``share`` of the documents and leaves neither side empty.
+def _find_cut(documents: SourceDocuments, held_out: float) -> float:
+    """Return the cut that holds out that share of the documents and leaves neither side empty.
 
     As soon as one document is seen on each side the share itself is the cut; only a small file is read to its end.
     """
     lowest, highest = 1.0, 0.0
-    _first_document(documents)
-    for document in documents:
-        value = _document_share(document)
-        lowest, highest = min(lowest, value), max(highest, value)
-        if lowest < share <= highest:
-            return share
+    _require_text(documents)
+    for _, share in documents.shares(Reading()):
+        lowest, highest = min(lowest, share), max(highest, share)
+        if lowest < held_out <= highest:
+            return held_out
     if lowest == highest:
         raise ValueError(
-            f"{documents.path}: a single document (or equal ones) leaves none to hold out for validation; put a blank line "
+            f"{documents.sources[0]}: a single document (or equal ones) leaves none to hold out for validation; put a blank line "
             "between documents, or give corpus.path a folder with train.txt and validation.txt"
         )
-    return highest if highest < share else math.nextafter(lowest, 1.0)
-
-
-def _document_share(document: Document) -> float:
-    return share_of("\n".join(document))
+    return highest if highest < held_out else math.nextafter(lowest, 1.0)

@@ -1,11 +1,12 @@
 """Content hashes: of a file, of a folder, of a text. They name data in run identities and decide who is held out.
 
-In: a path or strings. Out: a sha256 in hex, or a number in [0, 1) that depends on the strings alone. File hashes are remembered
-in one JSON file by size and modification time, so that naming a large corpus again costs one ``stat``.
+In: a path, a glob or strings. Out: a sha256 in hex, or a number in [0, 1) that depends on the strings alone. File hashes are
+remembered in one JSON file by size and modification time, so that naming a large corpus again costs one ``stat``.
 """
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import time
@@ -13,29 +14,32 @@ from pathlib import Path
 
 from tofro.text.cache import write_cache
 
-DATA_SUFFIXES = (".txt", ".jsonl", ".csv", ".tsv", ".txt.gz", ".jsonl.gz", ".csv.gz", ".tsv.gz")
+DATA_SUFFIXES = (".txt", ".jsonl", ".csv", ".tsv", ".txt.gz", ".jsonl.gz", ".csv.gz", ".tsv.gz", ".parquet", ".arrow")
 _SETTLED_NS = 2_000_000_000  # a file touched less than this ago may change again within one tick of its time stamp
 
 
 def fingerprint_path(path: str | Path, cache_folder: Path | None = None, suffixes: tuple[str, ...] | None = DATA_SUFFIXES) -> str:
-    """Return the sha256 of what a file or folder holds.
+    """Return the sha256 of what a file, a folder or a glob's files hold.
 
-    A file counts by its bytes alone, a folder by the names and bytes of the files directly inside it whose name ends with one of
-    ``suffixes`` (None: of all files but hidden ones). ``cache_folder`` keeps the hashes between calls; None hashes afresh.
+    A file counts by its bytes alone, a folder by the names and bytes of the files in it and its subfolders whose name ends with
+    one of ``suffixes`` (None: of all files directly inside it but hidden ones), a glob by those of the files that match.
+    ``cache_folder`` keeps the hashes between calls; None hashes afresh.
 
-    Raises ValueError where the path is missing or the folder has no such file.
+    Raises ValueError where the path is missing, the folder has no such file, or nothing matches.
     """
     path = Path(path).expanduser().absolute()
     known = _read_known(cache_folder)
     before = dict(known)
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.is_file() and _counts(file.name, suffixes))
+        files = _files_in(path, suffixes)
         if not files:
             raise ValueError(f"{path}: the folder holds no data file ({', '.join(suffixes) if suffixes else 'any name'})")
-        whole = hashlib.sha256()
-        for file in files:
-            whole.update(f"{file.name}\0{_hash_file(file, known)}\n".encode())
-        result = whole.hexdigest()
+        result = _hash_files(path, files, known)
+    elif not path.exists() and glob.has_magic(str(path)):
+        files = match_glob(str(path))
+        if not files:
+            raise ValueError(f"{path}: no file matches")
+        result = _hash_files(next(folder for folder in path.parents if not glob.has_magic(str(folder))), files, known)
     elif path.is_file():
         result = _hash_file(path, known)
     else:
@@ -43,6 +47,11 @@ def fingerprint_path(path: str | Path, cache_folder: Path | None = None, suffixe
     if cache_folder is not None and known != before:
         write_cache(cache_folder / "fingerprints.json", json.dumps(known, indent=0, sort_keys=True))
     return result
+
+
+def match_glob(pattern: str) -> list[Path]:
+    """Return the files that match a glob (``**`` for any depth), sorted by path; hidden ones do not."""
+    return sorted(path for path in map(Path, glob.iglob(str(Path(pattern).expanduser()), recursive=True)) if path.is_file())
 
 
 def hash_json(value: object) -> str:
@@ -56,8 +65,19 @@ def share_of(*texts: str | None) -> float:
     return int.from_bytes(hashlib.sha256(joined.encode()).digest()[:6], "big") / 2**48
 
 
-def _counts(name: str, suffixes: tuple[str, ...] | None) -> bool:
-    return not name.startswith(".") and (suffixes is None or name.lower().endswith(suffixes))
+def _files_in(folder: Path, suffixes: tuple[str, ...] | None) -> list[Path]:
+    """Return the files that count, sorted by path."""
+    if suffixes is None:
+        return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    found = (path for path in folder.rglob("*") if path.name.lower().endswith(suffixes) and path.is_file())
+    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+
+
+def _hash_files(root: Path, files: list[Path], known: dict[str, list[object]]) -> str:
+    whole = hashlib.sha256()
+    for file in files:
+        whole.update(f"{file.relative_to(root).as_posix()}\0{_hash_file(file, known)}\n".encode())
+    return whole.hexdigest()
 
 
 def _read_known(cache_folder: Path | None) -> dict[str, list[object]]:

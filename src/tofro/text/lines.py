@@ -7,10 +7,16 @@ a line. Whatever keeps the file from being read to its end is a ValueError that 
 from __future__ import annotations
 
 import gzip
+import io
+import itertools
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
+
+LONGEST = 1 << 28  # bytes of a line that is read whole; memory holds it a few times over
+
+Tell = Callable[[int], None]  # bytes behind
 
 
 def require_file(path: Path, what: str) -> None:
@@ -24,14 +30,21 @@ def require_file(path: Path, what: str) -> None:
         raise ValueError(f"{what}: {path} is not a regular file")
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield (number, line) of a text file, one line in memory at a time. Raises ValueError as the module says."""
+def read_lines(path: Path, tell: Tell | None = None, cut: int | None = None) -> Iterator[tuple[int, str]]:
+    """Yield (number, line) of a text file, one line in memory at a time. Raises ValueError as the module says.
+
+    ``tell`` is called now and then with the bytes of the file that are behind. A line longer than :data:`LONGEST` bytes is
+    refused; with ``cut``, one longer than ``cut`` bytes comes in parts of the same number, cut at spaces where it has any.
+    """
     number, offset = 0, 0
     try:
-        with _open(path) as file:
-            for number, raw in enumerate(file, start=1):
+        with path.open("rb") as stored:
+            file = _unpacked(stored, path)
+            for number, raw in _whole_lines(file, path) if cut is None else _cut_lines(file, cut):
                 yield number, _decode(raw, path, number, offset)
                 offset += len(raw)
+                if tell is not None and number % 1024 == 0:
+                    tell(stored.tell())
     except EOFError:
         raise ValueError(f"{path}:{number + 1}: the gzip file ends too early; fetch or write it again") from None
     except (gzip.BadGzipFile, zlib.error) as error:
@@ -40,18 +53,45 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
         raise ValueError(f"{path}: can't be read ({error.strerror or error})") from None
 
 
-def _open(path: Path) -> BinaryIO:
-    return cast(BinaryIO, gzip.open(path, "rb")) if path.name.lower().endswith(".gz") else path.open("rb")
+def _unpacked(file: BinaryIO, path: Path) -> BinaryIO:
+    """Return the file's content; the buffer finds lines several times faster than the gzip module does."""
+    if not path.name.lower().endswith(".gz"):
+        return file
+    return cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=file, mode="rb")), 1 << 17))
+
+
+def _whole_lines(file: BinaryIO, path: Path) -> Iterator[tuple[int, bytes]]:
+    for number in itertools.count(1):
+        raw = file.readline(LONGEST + 1)
+        if len(raw) > LONGEST:
+            raise ValueError(f"{path}:{number}: a line longer than {LONGEST:,} bytes; is the file what its name says?")
+        if not raw:
+            return
+        yield number, raw
+
+
+def _cut_lines(file: BinaryIO, longest: int) -> Iterator[tuple[int, bytes]]:
+    number, raw = 1, file.readline(longest)
+    while raw:
+        if raw.endswith(b"\n") or len(raw) < longest:
+            yield number, raw
+            number, raw = number + 1, file.readline(longest)
+            continue
+        end = raw.rfind(b" ", longest // 2) + 1 or longest - 1
+        for _ in range(3):
+            end -= end < longest and raw[end] & 0xC0 == 0x80  # not inside a character
+        yield number, raw[:end]
+        raw = raw[end:] + file.readline(longest - len(raw) + end)
 
 
 def _decode(raw: bytes, path: Path, number: int, offset: int) -> str:
-    if number == 1:
+    if offset == 0:
         if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
             raise ValueError(f"{path}:1: the file is UTF-16, not UTF-8; convert it: iconv -f UTF-16 -t UTF-8 {path.name} > new")
         if raw.startswith(b"\x1f\x8b"):
             raise ValueError(f"{path}:1: the file is gzip; give its name the ending .gz")
     try:
-        line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+        line = raw.decode("utf-8-sig" if offset == 0 else "utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path}:{number}: not UTF-8 (byte 0x{raw[error.start]:02x} at offset {offset + error.start}); save the file "

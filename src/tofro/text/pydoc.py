@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 
 from tofro.progress import Progress
 from tofro.text.cache import cache_folder
-from tofro.text.corpus import Corpus, Document
+from tofro.text.corpus import Corpus
+from tofro.text.documents import Document
 from tofro.text.fingerprint import hash_json, share_of
 from tofro.text.pydoc_extract import Module, extract, fingerprint_pydoc, missing_packages
 from tofro.text.pydoc_tasks import build_kind, build_match, build_package

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tofro.text.lines import read_lines, require_file
+from tofro.text.lines import Tell, read_lines, require_file
 
 SUFFIXES = (".jsonl", ".csv", ".tsv")
 
@@ -29,10 +29,12 @@ class Rows:
     ``quarantined`` holds the line numbers that the latest iteration set aside. Raises ValueError on anything the module names.
     """
 
-    def __init__(self, path: Path, on_bad_row: str = "error", key: str = "task.path") -> None:
+    def __init__(self, path: Path, on_bad_row: str = "error", key: str = "task.path", tell: Tell | None = None) -> None:
         assert on_bad_row in ("error", "quarantine"), on_bad_row
         require_file(path, key)
         self.path = path
+        self.key = key
+        self.tell = tell
         self.on_bad_row = on_bad_row
         self.quarantined: list[int] = []
         parsers: dict[str, Callable[[], Iterator[tuple[int, Row]]]] = {
@@ -66,11 +68,12 @@ class Rows:
     def reject(self, line: int, reason: str) -> None:
         """Refuse the row at ``line``: raise ValueError, or note it in ``quarantined`` where bad rows are set aside."""
         if self.on_bad_row == "error":
-            raise ValueError(f"{self.path}:{line}: {reason}; mend the row, or set bad rows aside with task.on_bad_row=quarantine")
+            other = ", or set bad rows aside with task.on_bad_row=quarantine" if self.key == "task.path" else ""
+            raise ValueError(f"{self.path}:{line}: {reason}; mend the row{other}")
         self.quarantined.append(line)
 
     def _json_rows(self) -> Iterator[tuple[int, Row]]:
-        for line, text in read_lines(self.path):
+        for line, text in read_lines(self.path, self.tell):
             if not text.strip():
                 continue
             try:
@@ -123,25 +126,28 @@ class Rows:
                 self.reject(line, f"{len(fields)} fields where the header names {len(header)} ({', '.join(header)})")
 
 
-def missing_column(path: Path, key: str, column: str, columns: Iterable[str]) -> ValueError:
+def missing_column(path: Path, key: str, column: str, columns: Iterable[str], line: int = 1) -> ValueError:
     """Return the error for a column that a file lacks: it names the columns there are and the nearest one."""
     columns = list(columns)
     near = difflib.get_close_matches(column, columns, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else f"; set {key} to one of these"
-    return ValueError(f"{path}:1: no column {column!r} ({key}); there are {', '.join(map(repr, columns))}{hint}")
+    return ValueError(f"{path}:{line}: no column {column!r} ({key}); there are {', '.join(map(repr, columns))}{hint}")
 
 
 def _unusable(row: Row) -> str | None:
-    """Say what makes a row's strings unusable as text: NUL, or halves of surrogate pairs, which no encoding can hold."""
-    for name, value in row.items():
-        if isinstance(value, str) and not value.isascii():
-            try:
-                value.encode()
-            except UnicodeEncodeError:
-                return f"{name!r} holds half of a surrogate pair, which is no text"
-        if isinstance(value, str) and "\0" in value:
-            return f"{name!r} holds a NUL character; is the file UTF-16 or binary?"
-    return None
+    """Say what makes a row's strings unusable as text."""
+    found = ((name, unfit(value)) for name, value in row.items() if isinstance(value, str))
+    return next((f"{name!r} holds {problem}" for name, problem in found if problem), None)
+
+
+def unfit(text: str) -> str | None:
+    """Say what makes a string no text: NUL, or halves of surrogate pairs, which no encoding can hold."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return "half of a surrogate pair, which is no text"
+    return "a NUL character; is the file UTF-16 or binary?" if "\0" in text else None
 
 
 def _refuse_constant(name: str) -> float:

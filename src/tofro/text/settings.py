@@ -16,7 +16,10 @@ class CorpusSettings:
 
     _target_: str = setting("tofro.text.corpus.read_corpus", "function that reads the corpus: settings -> Corpus")
     name: str = setting(MISSING, "name in run folders and reports")
-    path: Optional[str] = setting(None, "text file, or folder with train and validation files (.txt, .txt.gz)")
+    path: Optional[str] = setting(
+        None, "file, glob, or folder with train and validation files (.txt and .jsonl, also .gz; .parquet with the extra hub)"
+    )
+    text: str = setting("text", "column of JSON lines and Parquet that holds a document: a string, or a list of its sentences")
     unit: str = setting("sentence", "what one line holds", choices=("sentence", "paragraph"))
     language: str = setting("en", "ISO 639-1 code; chooses the sentence splitter where unit is paragraph, and `words`")
     words: str = setting(
@@ -40,6 +43,17 @@ def word_source(words: str, language: str) -> str:
 def base_language(language: str) -> str:
     """Return the language of a code that may name a region or a script: zh of zh-CN and of zh_Hans."""
     return language.replace("_", "-").partition("-")[0].lower()
+
+
+@dataclass
+class HubSettings(CorpusSettings):
+    """A dataset of the Hugging Face hub, by name or in a folder of this machine (``path``)."""
+
+    dataset: Optional[str] = setting(None, "name on the hub, such as wikimedia/wikipedia; a local one goes into corpus.path")
+    config: Optional[str] = setting(None, "configuration of the dataset, such as 20231101.en")
+    revision: Optional[str] = setting(None, "commit or tag of the dataset; null means its newest")
+    train_split: str = setting("train", "split to train on; slices such as train[:10%] are allowed for datasets by name")
+    validation_split: Optional[str] = setting(None, "split to validate on; null holds out validation_share of the train split")
 
 
 @dataclass

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tofro.progress import Progress
 from tofro.text.cache import cache_folder
-from tofro.text.corpus import stem_of
+from tofro.text.files import stem_of
 from tofro.text.fingerprint import fingerprint_path, hash_json, share_of
 from tofro.text.reader import Rows
 from tofro.text.settings import TaskSettings

@@ -1,9 +1,8 @@
 """The token store: one split of a corpus as memory-mapped arrays on disk.
 
 In: a corpus, a tokenizer and a folder for stores. Out: :class:`TokenStore`: token ids, word starts, and the offsets of
-sentences and documents. A store is written once, in bounded memory, beside its final place and then renamed, so that it is
-whole or absent; its name carries the fingerprints of what it was made from, so that it is never taken for another. It knows
-nothing of special tokens, sequences or masks.
+sentences and documents. A store is whole or absent (building.py writes it); its name carries the fingerprints of what it was
+made from, so that it is never taken for another. It knows nothing of special tokens, sequences or masks.
 
     meta.json              format, fingerprints and counts
     ids.bin                (N,) uint16, or uint32 where the vocabulary needs it
@@ -16,23 +15,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from tofro.progress import Progress
+from tofro.text.documents import LONGEST_DOCUMENT, LONGEST_LINE, Reading
+from tofro.tokens.building import NoText, build
 from tofro.tokens.segmenter import words_made_by
 from tofro.tokens.tokenizer import Tokenizer
 
 FORMAT = 1
-FILES = ("ids", "word_starts", "sentence_offsets", "document_offsets")
-BLOCK = 4096  # sentences tokenised at a time
 ANEW = "delete the folder to build it anew"
 
 
@@ -51,8 +46,8 @@ class Documents(Protocol):
     def words(self) -> str:
         """Where whole words come from: ``tokenizer`` or ``segmenter``."""
 
-    def documents(self, split: Any) -> Iterator[list[str]]:
-        """Yield the documents of a split, each a list of sentences."""
+    def documents(self, split: Any, reading: Reading | None = None) -> Iterator[list[str]]:
+        """Yield the documents of a split, each a list of sentences; ``reading`` is kept up to date."""
 
 
 class TokenStore:
@@ -86,6 +81,22 @@ class TokenStore:
         return f"{self.meta['corpus_name']} ({self.meta['split']})"
 
     @property
+    def notes(self) -> list[str]:
+        """What of the text is not in the store as it was written, in words."""
+        said = {
+            "dropped_documents": "documents without a token were dropped",
+            "dropped_sentences": "sentences without a token were dropped",
+            "cut_lines": f"lines longer than {LONGEST_LINE:,} characters were cut into parts",
+            "cut_documents": f"documents longer than {LONGEST_DOCUMENT:,} characters were cut into parts",
+        }
+        return [f"{self.name}: {self.meta[key]:,} {text}" for key, text in said.items() if self.meta.get(key)]
+
+    def require(self, tokenizer: Tokenizer) -> None:
+        """Raise ValueError unless the store's ids are those of ``tokenizer``."""
+        if self.meta["tokenizer"] != tokenizer.fingerprint:
+            raise ValueError(f"{self.folder}: the token store was made with another tokenizer; {ANEW}")
+
+    @property
     def tokens(self) -> int:
         """Number of tokens N."""
         return len(self.ids)
@@ -114,117 +125,23 @@ class TokenStore:
 def open_store(
     folder: Path | str, corpus: Documents, split: str, tokenizer: Tokenizer, progress: Progress | None = None
 ) -> TokenStore:
-    """Return the store of ``split`` under ``folder``, built first where there is none.
+    """Return the store of ``split`` under ``folder``, built first where there is none (building.py).
 
-    ``progress(documents done, None)`` is called after every block of sentences. Raises ValueError where the split holds no
-    text, and where an existing store is damaged.
+    ``progress(done, total or None)`` is called after every block, in the corpus' own unit. Raises ValueError where the split
+    holds no text, and where an existing store is damaged.
     """
     made_from = {"format": FORMAT, "corpus": corpus.fingerprint, "split": split, "tokenizer": tokenizer.fingerprint}
     made_from |= words_made_by(corpus.words)
     short = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:12]
     target = Path(folder) / f"{corpus.name}-{split}-{short}"
     if not target.exists():
-        _build(target, corpus, split, tokenizer, made_from, progress)
+        reading = Reading()
+        documents = corpus.documents(split, reading)
+        try:
+            build(target, documents, tokenizer, corpus.words, {**made_from, "corpus_name": corpus.name}, reading, progress)
+        except NoText:
+            raise ValueError(f"corpus {corpus.name}: the {split} split holds no text; check corpus.path") from None
     store = TokenStore(target)
     if {name: store.meta.get(name) for name in made_from} != made_from:
         raise ValueError(f"{target}: a token store made from something else; {ANEW}")
     return store
-
-
-def _build(
-    target: Path, corpus: Documents, split: str, tokenizer: Tokenizer, made_from: dict[str, Any], progress: Progress | None
-) -> None:
-    """Write the store beside ``target``, then rename it; another process that was first wins."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
-    scratch.mkdir()
-    try:
-        dtype = "uint16" if tokenizer.vocabulary <= 1 << 16 else "uint32"
-        with ExitStack() as stack:
-            files = {name: stack.enter_context(open(scratch / f"{name}.bin", "wb")) for name in FILES}
-            writer = _Writer(files, dtype)
-            for block in _blocks(corpus.documents(split)):
-                writer.add(block, tokenizer, corpus.words)
-                if progress is not None:
-                    progress(writer.seen, None)
-            for file in files.values():
-                file.flush()
-                os.fsync(file.fileno())
-        if not writer.counts["tokens"]:
-            raise ValueError(f"corpus {corpus.name}: the {split} split holds no text; check corpus.path")
-        meta = {**made_from, "corpus_name": corpus.name, "dtype": dtype, **writer.counts}
-        with open(scratch / "meta.json", "w", encoding="utf-8") as listing:
-            json.dump(meta, listing, indent=2)
-            listing.flush()
-            os.fsync(listing.fileno())
-        try:
-            scratch.rename(target)
-        except OSError:
-            if not target.exists():
-                raise
-        _sync_folder(target.parent)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _blocks(documents: Iterator[list[str]]) -> Iterator[list[list[str]]]:
-    """Gather documents into blocks of about :data:`BLOCK` sentences; a longer document is cut by the writer."""
-    block: list[list[str]] = []
-    size = 0
-    for document in documents:
-        block.append(document)
-        size += len(document)
-        if size >= BLOCK:
-            yield block
-            block, size = [], 0
-    if block:
-        yield block
-
-
-class _Writer:
-    """Appends documents to the files of a store and counts them."""
-
-    def __init__(self, files: Mapping[str, BinaryIO], dtype: str) -> None:
-        self.files, self.dtype = files, dtype
-        self.counts = dict.fromkeys(("tokens", "sentences", "documents", "dropped_sentences", "dropped_documents"), 0)
-        self.seen = 0
-        for name in ("sentence_offsets", "document_offsets"):
-            self._append(name, np.zeros(1, dtype=np.int64))
-
-    def add(self, documents: list[list[str]], tokenizer: Tokenizer, words: str) -> None:
-        """Append ``documents``; sentences without a token, and documents without a sentence, are dropped and counted."""
-        sentences = [sentence for document in documents for sentence in document]
-        cuts = range(0, len(sentences), BLOCK)
-        lengths = [self._add_sentences(sentences[start : start + BLOCK], tokenizer, words) for start in cuts]
-        kept = np.concatenate([*lengths, np.zeros(0, dtype=bool)])  # (sentences,) bool
-        before = np.concatenate([[0], np.cumsum(kept)])
-        ends = before[np.cumsum([len(document) for document in documents])]  # sentences kept up to each document's end
-        sizes = np.diff(ends, prepend=0)
-        self._append("document_offsets", self.counts["sentences"] + ends[sizes > 0])
-        self.counts["sentences"] += int(kept.sum())
-        self.counts["documents"] += int((sizes > 0).sum())
-        self.counts["dropped_sentences"] += int(len(kept) - kept.sum())
-        self.counts["dropped_documents"] += int((sizes == 0).sum())
-        self.seen += len(documents)
-
-    def _add_sentences(self, sentences: list[str], tokenizer: Tokenizer, words: str) -> np.ndarray:
-        """Append the tokens of ``sentences``; return (sentences,) bool: those that have any."""
-        flat = tokenizer.encode_flat(sentences, words)
-        kept = np.diff(flat.offsets) > 0
-        self._append("ids", flat.ids.astype(self.dtype))
-        self._append("word_starts", flat.word_starts)
-        self._append("sentence_offsets", self.counts["tokens"] + flat.offsets[1:][kept])
-        self.counts["tokens"] += len(flat.ids)
-        return kept
-
-    def _append(self, name: str, values: np.ndarray) -> None:
-        self.files[name].write(np.ascontiguousarray(values).tobytes())
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename inside ``folder`` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
