@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runs.conftest import PROMPT, Chain
+from tests.runs.conftest import PROMPT, Chain, carry_out
 from tofro.cli import MISTAKE, main
 
 Make = Callable[[Path, Chain], list[str]]
@@ -17,14 +18,30 @@ Make = Callable[[Path, Chain], list[str]]
 GOOD_ROWS = [{"text": f"{number} words here", "label": "ab"[number % 2]} for number in range(40)]
 
 
-def corpus(content: bytes) -> Make:
-    """Return a pretraining on a corpus file of these bytes."""
+TEXT = b"".join(b"Document %d begins here.\nIt says %d.\n\n" % (number, number * 7919 % 1000) for number in range(300))
 
+
+def _on(name: str, content: bytes) -> Make:
     def make(folder: Path, chain: Chain) -> list[str]:
-        (folder / "corpus.txt").write_bytes(content)
-        return ["method=pretrain", "budget.steps=2", f"corpus.path={folder / 'corpus.txt'}"]
+        (folder / name).write_bytes(content)
+        return ["method=pretrain", "budget.steps=2", f"corpus.path={folder / name}"]
 
     return make
+
+
+def corpus(content: bytes) -> Make:
+    """Return a pretraining on a corpus file of these bytes."""
+    return _on("corpus.txt", content)
+
+
+def packed(content: bytes) -> Make:
+    """Return a pretraining on a packed corpus file of these bytes."""
+    return _on("corpus.txt.gz", content)
+
+
+def rows(content: bytes) -> Make:
+    """Return a pretraining on JSON lines of these bytes."""
+    return _on("corpus.jsonl", content)
 
 
 def task(*more: str, **splits: list[dict[str, str]] | bytes) -> Make:
@@ -75,6 +92,22 @@ CASES: dict[str, tuple[Make, list[str]]] = {
     "a corpus too small for a batch": (
         corpus(b"One short line.\nAnother one.\n\nA second text.\nIts end.\n\nThird.\nEnd.\n\nFourth one.\nEnd.\n"),
         ["corpus", "batch"],
+    ),
+    "a corpus of documents of one sentence": (
+        corpus(b"".join(b"Document %d is one sentence.\n\n" % number for number in range(300))),
+        ["corpus", "no document has two sentences", "objective=mlm"],
+    ),
+    "invalid UTF-8 far into a corpus": (corpus(TEXT + b"Caf\xe9.\n"), ["corpus.txt:901", "UTF-8"]),
+    "a NUL byte far into a corpus": (corpus(TEXT + b"One.\0\n"), ["corpus.txt:901", "NUL"]),
+    "a corpus whose gzip was cut off": (packed(gzip.compress(TEXT, 1)[:-300]), ["corpus.txt.gz:", "ends too early"]),
+    "rows of another column": (rows(b'{"body": "One. Two."}\n'), ["corpus.jsonl:1", "corpus.text", "'body'"]),
+    "a glob that matches nothing": (
+        flags("method=pretrain", "corpus.path=/no/*.txt", from_pre=False),
+        ["/no/*.txt", "no file matches"],
+    ),
+    "a dataset without a name": (
+        flags("method=pretrain", "corpus=hub", "corpus.path=null", from_pre=False),
+        ["corpus.dataset", "corpus.path"],
     ),
     "a corpus in the wrong encoding": (corpus("Ein Satz.\nNoch ein süßer Satz.\n".encode("latin-1")), ["corpus.txt:2", "UTF-8"]),
     "a task too small for a batch": (task("budget.batch=64", train=GOOD_ROWS), ["task", "batch"]),
@@ -147,3 +180,42 @@ def test_a_mistake_is_named_and_leaves_nothing(
         assert part in err
     assert not list(outputs.glob("runs/*"))
     assert [path for path in outputs.rglob(".*") if path.name != ".lock"] == []
+
+
+def test_what_is_cut_or_dropped_is_counted_and_the_run_goes_on(chain: Chain, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    long = b" ".join(b"word%d" % number for number in range(30_000))
+    odd = long + b"\nIts end.\n\n\xef\xbf\xbd\nA sentence beside one without a token.\nAnother one.\n\nA single one.\n\n"
+    (data / "train.txt").write_bytes((TEXT + odd) * 2)
+    (data / "validation.txt").write_bytes(TEXT)
+    words = [*chain.base, "method=pretrain", "budget.steps=2", f"corpus.path={data}", f"outputs_dir={tmp_path / 'outputs'}"]
+    notes = carry_out(words).data["notes"]
+    for said in (
+        "2 sentences without a token were dropped",
+        "2 lines longer than 262,144 characters were cut into parts",
+        "2 documents of one sentence made no pair",
+    ):
+        assert f"data (train): {said}" in notes
+    assert any("sentences longer than a sequence were read in windows" in note for note in notes)
+    assert carry_out([*words, "seed=1"]).data["notes"] == notes  # from the store that is there
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "meta"])
+def test_a_damaged_store_is_named(chain: Chain, tmp_path: Path, capfd: pytest.CaptureFixture[str], damage: str) -> None:
+    words = [*chain.base, f"outputs_dir={tmp_path}", "method=pretrain", "budget.steps=2"]
+    assert main(["run", *words]) == 0
+    (folder,) = (tmp_path / "cache" / "stores").glob("*-train-*")
+    name = "meta.json" if damage == "meta" else "ids.bin"
+    if damage == "cut":
+        (folder / name).write_bytes((folder / name).read_bytes()[:-1])
+    else:
+        (folder / name).unlink()
+    capfd.readouterr()
+    assert main(["run", *words, "seed=1"]) == MISTAKE
+    err = capfd.readouterr().err
+    assert folder.name in err
+    assert name in err
+    assert "delete the folder to build it anew" in err
+    shutil.rmtree(folder)
+    assert main(["run", *words, "seed=1"]) == 0
