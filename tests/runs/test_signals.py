@@ -58,7 +58,10 @@ class Send(pl.Callback):
     ],
 )
 @pytest.mark.parametrize("every", [500, 4])
-def test_a_training_saves_leaves_and_resumes(bench: Bench, moment: str, step: int, saved: int, number: int, every: int) -> None:
+def test_a_training_saves_leaves_and_resumes(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, moment: str, step: int, saved: int, number: int, every: int
+) -> None:
+    monkeypatch.setattr("tofro.batches.datamodules.EVALUATION_BATCH", 16)  # two batches an evaluation
     whole = bench.two_way(BUDGET, weight=0.5)
     bench.fit(whole, BUDGET, "whole")
     before = [signal.getsignal(each) for each in SIGNALS]

@@ -6,7 +6,6 @@ In: the clock, what was agreed about signals, a :class:`VerifiedIO` under the tr
 
 from __future__ import annotations
 
-import copy
 import time
 from pathlib import Path
 from typing import Any
@@ -42,7 +41,6 @@ class Checkpoints(pl.Callback):
         self._saved = -1  # the step of the newest checkpoint
         self._saved_at = 0.0  # the clock when it was made
         self._resumed = False
-        self._before_evaluation: dict[str, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Pay an evaluation that is owed, then stop at once if nothing is left to train."""
@@ -67,11 +65,8 @@ class Checkpoints(pl.Callback):
             return
         step = trainer.global_step
         finished, self.owed = self.clock.finished(step), self.clock.evaluates(step)
-        if finished or self._due(step) or self.agreement.stop:
+        if finished or self._due(step):
             self.save(trainer)
-        if self.owed:
-            # Lightning counts on from here; a checkpoint made inside the evaluation must resume at its beginning
-            self._before_evaluation = copy.deepcopy(trainer.fit_loop.state_dict())
         self._leave_if_agreed(trainer)
         self.io.check()
         if finished:
@@ -121,11 +116,6 @@ class Checkpoints(pl.Callback):
             act()
         finally:
             self.seconds += time.perf_counter() - started
-
-    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Inside an evaluation, save Lightning's counters as they stood before it."""
-        if trainer.validating:
-            checkpoint["loops"]["fit_loop"] = self._before_evaluation
 
     def state_dict(self) -> dict[str, Any]:
         """Return the debt, what was spent of the budget, and the cost of checkpoints."""
