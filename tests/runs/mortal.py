@@ -89,22 +89,23 @@ def _prepare(moment: str | None, step: int, number: int) -> None:
         MOMENTS[moment](step, lambda: os.kill(os.getpid(), number))
 
 
-def _training(steps_per_epoch: int) -> Training:
-    return Training(OptimizerSettings(lr=1e-3), lambda progress: linear(progress, 0.1), Clock(BUDGET, steps_per_epoch), 11)
+def _training(steps_per_epoch: int, budget: BudgetSettings = BUDGET) -> Training:
+    return Training(OptimizerSettings(lr=1e-3), lambda progress: linear(progress, 0.1), Clock(budget, steps_per_epoch), 11)
 
 
 def _model(vocabulary: int) -> Model:
     return build_model(SETTINGS, vocabulary, ("mlm", "pooler", "pair"), dropout=0.1, seed=1)
 
 
-def _pretrain(folder: Path) -> tuple[Any, Any]:
+def pretraining(folder: Path, budget: BudgetSettings = BUDGET, rank: int = 0, size: int = 1) -> tuple[Any, Any]:
+    """Return a small pretraining and its data, the same at every call; what it builds once lies beside ``folder``."""
     corpus = Corpus(write(60))
     corpus.fingerprint = "0" * 64  # the same in every process
     tokenizer = train_tokenizer(TokenizerSettings(vocabulary=128), (" ".join(each) for each in corpus.documents("train")))
     objective = ObjectiveSettings(length=48)
     store = open_store(folder.parent / "stores", corpus, "train", tokenizer)
-    data = PretrainingData(store, store, tokenizer, objective, Loading(BUDGET.batch, seed=11))
-    return Pretraining(_model(tokenizer.vocabulary), objective, _training(data.steps_per_epoch)), data
+    data = PretrainingData(store, store, tokenizer, objective, Loading(budget.batch, seed=11, rank=rank, world_size=size))
+    return Pretraining(_model(tokenizer.vocabulary), objective, _training(data.steps_per_epoch, budget)), data
 
 
 def _two_way(folder: Path) -> tuple[Any, Any]:
@@ -120,7 +121,7 @@ def _two_way(folder: Path) -> tuple[Any, Any]:
     return TwoWay(_model(tokenizer.vocabulary), ft, task, infonce, constant, settings, _training(data.steps_per_epoch)), data
 
 
-METHODS: dict[str, Callable[[Path], tuple[Any, Any]]] = {"pretrain": _pretrain, "two_way": _two_way}
+METHODS: dict[str, Callable[[Path], tuple[Any, Any]]] = {"pretrain": pretraining, "two_way": _two_way}
 
 
 # -- when they get a signal ----------------------------------------------------------------------------------------------------
