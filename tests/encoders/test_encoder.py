@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -97,12 +98,80 @@ def test_flash_equals_padded_attention(lengths: list[int], window: int | None, p
         assert (half - reference).norm() <= 2e-2 * reference.norm()
 
 
-def test_bf16_stays_near_fp32(model: Model) -> None:
-    batch = make_batch(LENGTHS)
-    reference = model.encoder(batch)
-    with torch.autocast("cpu", torch.bfloat16):
-        half = model.encoder(batch)
-    assert (half.float() - reference).norm() <= 2e-2 * reference.norm()
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch's own look at it
+@pytest.mark.parametrize(("family", "windows"), [("bert", [[-1, -1]]), ("modernbert", [[-1, -1], [4, 4], [-1, -1]])])
+def test_with_flash_a_layer_is_one_graph_for_all_batches_of_a_size(
+    family: str, windows: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Traced without a GPU and run on shapes alone. ModernBERT has three kinds of layer: the first, the local, the global."""
+    monkeypatch.setattr("tofro.encoders.attention._flash_applies", lambda qkv: True)
+    traced: list[torch.fx.GraphModule] = []
+
+    def shapes_alone(graph: torch.fx.GraphModule, example: list[torch.Tensor]) -> Callable[..., tuple[torch.Tensor, ...]]:
+        traced.append(graph)
+        outputs = next(node for node in graph.graph.nodes if node.op == "output").args[0]
+        return lambda *_: tuple(torch.zeros(output.meta["example_value"].shape) for output in outputs)
+
+    torch.compiler.reset()
+    model = build_model(dataclasses.replace(SMALL, family=family, layers=6, local_window=8), VOCABULARY, ())
+    for layer in model.encoder.layers:
+        layer.compile(dynamic=False, fullgraph=True, backend=shapes_alone)
+    with torch.no_grad():
+        for lengths in ([40, 30, 20, 10], [39, 31, 15, 15], [38, 21, 21, 20]):
+            model.encoder(fill(make_batch(lengths)))
+    calls = [node.args for graph in traced for node in graph.graph.nodes if "varlen" in str(node.target)]
+    assert [call[9] for call in calls] == windows  # a window of 8 reaches 4 to each side, -1 is without end
+    assert len(traced) == len(windows)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="compiled flash attention needs a CUDA device")
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch's own look at it
+@pytest.mark.parametrize("family", ["bert", "modernbert"])
+def test_compiled_flash_equals_plain_fp32(family: str) -> None:
+    """On a GPU attention is part of a layer's graph, without a break, and every batch of a size runs the same graph."""
+    settings = dataclasses.replace(SMALL, width=128, heads=2, family=family, local_window=8)
+    model = build_model(settings, VOCABULARY, ())
+    randomise(model)
+    model.cuda()
+    model.encoder.compile_layers()
+    counters = torch._dynamo.utils.counters
+    counters.clear()
+    graphs = []
+    for seed in range(3):
+        batch = make_batch(MIXED, seed=seed).to("cuda")
+        outcomes = []
+        for each, half in ((batch, False), (fill(batch), True)):
+            model.zero_grad()
+            with torch.autocast("cuda", torch.bfloat16, enabled=half):
+                states = model.encoder(each)[: batch.length].float()
+            (states * torch.arange(128, device="cuda")).sum().backward()
+            outcomes.append([states, torch.cat([parameter.grad.flatten() for parameter in model.encoder.parameters()])])
+        for reference, near in zip(*outcomes, strict=True):
+            assert (near - reference).norm() <= 2e-2 * reference.norm()
+        graphs.append(counters["stats"]["unique_graphs"])
+    assert graphs[0] == graphs[-1] == (1 if family == "bert" else 2)  # ModernBERT: the first layer, and the local ones
+    assert not counters["graph_break"]
+
+
+@pytest.mark.parametrize("family", ["bert", "modernbert"])
+def test_bf16_stays_near_fp32(family: str) -> None:
+    """States, logits and the whole gradient, as mixed precision on a CPU computes them (contract 1)."""
+    settings = dataclasses.replace(SMALL, family=family, local_window=8, head_pooling="mean")
+    model, batch, outcomes = build_model(settings, VOCABULARY, classes=3), make_batch(MIXED), []
+    randomise(model)
+    for half in (False, True):
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            states = model.encoder(batch)
+            said = [states, model.mlm_logits(states, batch.masked), model.task_logits(states, batch)]
+            loss = F.cross_entropy(said[1].float(), batch.tokens[batch.masked])
+        loss.backward()
+        assert (said[1].dtype == torch.bfloat16) is half
+        gradient = torch.cat([parameter.grad.flatten() for parameter in model.parameters() if parameter.grad is not None])
+        outcomes.append([*said, gradient])
+    for reference, near in zip(*outcomes, strict=True):
+        assert (near.float() - reference).norm() <= 2e-2 * reference.norm()
 
 
 def test_packed_equals_padded(model: Model) -> None:

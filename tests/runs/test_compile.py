@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+import tofro
 from tests.modules.conftest import Bench
 from tests.modules.conftest import bench as bench
 from tests.modules.conftest import start as start
@@ -57,6 +59,23 @@ def test_compiled_training_equals_plain_training_with_few_graphs(bench: Bench, a
     assert_rows_near(rows_of(bench.folder / "plain"), rows_of(bench.folder / "compiled"))
     # Each size costs three graphs, on either side of attention, whatever the number of layers and encoders; not one step more.
     assert 0 < graphs() - before <= 3 * len(sizes)
+
+
+@NEEDS_COMPILER
+@pytest.mark.slow
+@pytest.mark.parametrize("family", [[], ["encoder=modernbert_tiny", "encoder.local_window=8"]])
+def test_a_whole_pretraining_compiled_equals_a_plain_one(small: list[str], family: list[str], tmp_path: Path) -> None:
+    """From the command to the result, with cut batches and both losses."""
+    overrides = [*family, *small, "method=pretrain", "method.dropout=0", "budget.steps=20", "budget.accumulate=2"]
+    plain = tofro.run(overrides)
+    torch.compiler.reset()
+    before = graphs()
+    compiled = tofro.run([*overrides, "trainer.compile=true", f"outputs_dir={tmp_path / 'compiled'}"])
+    assert graphs() > before
+    assert compiled.folder.name == plain.folder.name
+    assert compiled.metrics == pytest.approx(plain.metrics, abs=1e-3)
+    assert_rows_near(rows_of(plain.folder), rows_of(compiled.folder))
+    assert compiled.data["cost"]["tokens"] == plain.data["cost"]["tokens"]
 
 
 @NEEDS_COMPILER

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from tofro.batches.settings import ObjectiveSettings
@@ -45,7 +48,10 @@ class Pretraining(TransferModule):
     def _mlm(self, states: Tensor, batch: Batch, count: Tensor | int) -> Tensor:
         assert batch.masked is not None
         assert batch.mask_targets is not None
-        return mlm_loss(self.model("pre").mlm_logits(states, batch.masked), batch.mask_targets, count)
+        model = self.model("pre")
+        loss = _compiled_loss() if self.compiled and batch.fillers else masked_loss
+        embedding = model.encoder.embeddings.tokens.weight
+        return loss(model.heads["mlm"], states.index_select(0, batch.masked), embedding, batch.mask_targets) / count
 
     def _pair(self, states: Tensor, batch: Batch, count: Tensor | int) -> tuple[Tensor, Tensor]:
         assert batch.pair_labels is not None
@@ -76,3 +82,14 @@ class Pretraining(TransferModule):
             row["validation/pair_accuracy_pre"] = self.pair_accuracy.compute()
             self.pair_accuracy.reset()
         self.log_dict(row)
+
+
+def masked_loss(head: nn.Module, states: Tensor, embedding: Tensor, targets: Tensor) -> Tensor:
+    """Return the summed loss of masked tokens with states (M, D) and original ids ``targets`` (M,); ``embedding`` is (V, D)."""
+    return mlm_loss(head(states, embedding), targets, 1)
+
+
+@functools.cache
+def _compiled_loss() -> Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]:
+    """Return :func:`masked_loss` compiled: of all that a step computes, the (M, V) logits gain most from fused passes."""
+    return torch.compile(masked_loss, dynamic=False)
