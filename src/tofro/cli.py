@@ -39,12 +39,26 @@ class Verb:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Carry out a command line and return the exit code."""
+    """Carry out a command line and return the exit code. A rank that torchrun or srun started ends here."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if ranks.place() is None:
+        return _carry_out(words)
+    try:
+        code = _carry_out(words)
+    except SystemExit as left:  # its training is over, or another rank tells the user why
+        code = int(left.code or 0)
+    except Exception:
+        traceback.print_exc()
+        code = BUG
+    return ranks.end(code)
+
+
+def _carry_out(words: list[str]) -> int:
     try:
         return _dispatch(words)
     except Stopped as stopped:
-        print(f"tofro: {stopped}", file=sys.stderr)
+        if ranks.says(str(stopped)):
+            print(f"tofro: {stopped}", file=sys.stderr)
         return stopped.exit_code
     except KeyboardInterrupt:
         print("tofro: stopped", file=sys.stderr)

@@ -15,6 +15,7 @@ from pathlib import Path
 from tofro.config.build import trust
 from tofro.config.errors import is_mistake
 from tofro.config.reload import reload
+from tofro.runs import ranks
 from tofro.runs.launch import LAUNCHER, note_failure
 from tofro.runs.run import run_launched
 from tofro.runs.watch import Watch
@@ -34,6 +35,8 @@ def main(words: list[str]) -> int:
         for prefix in arguments.trust:
             trust(prefix)
         run_launched(reload(arguments.folder / "config.yaml"), arguments.overrides, arguments.folder)
+    except SystemExit as left:  # its training is over, another rank tells the user why, or a stop signal came
+        return int(left.code or 0)
     except Exception as error:
         mistake = is_mistake(error)
         note_failure(error, mistake, traceback.format_exc())
@@ -42,7 +45,4 @@ def main(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    code = main(sys.argv[1:])
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code) if code else sys.exit(0)  # a failed rank must not wait for others in its clean-up
+    ranks.end(main(sys.argv[1:]))
