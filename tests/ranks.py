@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import pickle
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 SERVER = multiprocessing.get_context("forkserver")
@@ -55,3 +59,54 @@ def together(size: int, function: Callable[..., Any], *arguments: Any) -> list[A
         process.join(60)
         assert process.exitcode == 0
     return [found[rank] for rank in range(size)]
+
+
+def tofro(*words: str, **environment: str) -> subprocess.Popen[str]:
+    """Start the command ``tofro`` in a process of its own."""
+    return python("-m", "tofro", *words, **environment)
+
+
+def python(*words: str, **environment: str) -> subprocess.Popen[str]:
+    """Start the interpreter that runs the tests, with one thread."""
+    return subprocess.Popen(
+        [sys.executable, *words],
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def torchrun(size: int, *words: str) -> subprocess.Popen[str]:
+    """Start ``tofro`` in ``size`` ranks as a user of torchrun does."""
+    return python("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={size}", "-m", "tofro", *words)
+
+
+def in_turn(size: int, words: Callable[[int], list[str]], **environment: str) -> list[subprocess.Popen[str]]:
+    """Start ``tofro`` once for each rank, by hand: rank r with the words ``words(r)``."""
+    place = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), **environment}
+    return [tofro(*words(rank), RANK=str(rank), LOCAL_RANK=str(rank), **place) for rank in range(size)]
+
+
+def descendants(process: int) -> list[int]:
+    """Return the processes that ``process`` has started, and theirs, as Linux lists them."""
+    parents: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+            if state not in "ZX":
+                parents.setdefault(int(parent), []).append(int(stat.parent.name))
+    found: list[int] = []
+    waiting = [process]
+    while waiting:
+        children = parents.get(waiting.pop(), [])
+        found += children
+        waiting += children
+    return found
+
+
+def is_alive(process: int) -> bool:
+    """Say whether a process runs; one that has ended and was not yet asked for its exit code does not."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    return False

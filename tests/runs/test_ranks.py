@@ -101,13 +101,15 @@ def test_the_others_leave_quietly_where_the_first_fails() -> None:
     assert [process.exitcode for process in processes] == [1, ranks.REFUSED]
 
 
-def _sleep(seconds: float) -> None:
-    time.sleep(seconds)
+def _sleep(folder: Path) -> None:
+    (folder / str(ranks.rank())).touch()
+    time.sleep(300)
 
 
 def test_a_rank_left_behind_ends(tmp_path: Path) -> None:
-    processes, _ = start(2, _sleep, 300)
-    time.sleep(3)
+    processes, _ = start(2, _sleep, tmp_path)
+    while len(list(tmp_path.iterdir())) < 2:
+        time.sleep(0.05)
     os.kill(processes[1].pid, signal.SIGKILL)
     began = time.monotonic()
     processes[0].join(20)

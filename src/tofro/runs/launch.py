@@ -76,7 +76,7 @@ def launch(folder: Path, count: int, threads: int | None, overrides: Sequence[st
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    arguments = ["-m", "tofro.runs.rank", str(folder), *(f"--trust={prefix}" for prefix in trusted()), "--", *overrides]
+    arguments = ["-m", "tofro.runs.rank", *(f"--trust={prefix}" for prefix in trusted()), "--", str(folder), *overrides]
     share = threads or max(1, (os.cpu_count() or 1) // count)
     with tempfile.TemporaryDirectory(prefix="tofro-ranks-") as notes, _stage(OMP_NUM_THREADS=str(share)):
         config = LaunchConfig(

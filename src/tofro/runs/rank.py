@@ -1,4 +1,4 @@
-"""One rank of a run that the launcher has started: ``python -m tofro.runs.rank FOLDER [--trust PREFIX] -- OVERRIDES``.
+"""One rank of a run that the launcher has started: ``python -m tofro.runs.rank [--trust=PREFIX] -- FOLDER OVERRIDES``.
 
 In: a run's folder with its config. Out: an exit code; the first rank also writes the result. Why a rank fails goes to the
 launcher (launch.py), which tells the user once.
