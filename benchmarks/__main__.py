@@ -26,7 +26,8 @@ def main() -> int:
     arguments = read_arguments()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    options = Options(arguments.corpus, arguments.task, arguments.quick, arguments.outputs)
+    how = (arguments.quick, arguments.precision, arguments.compile)
+    options = Options(arguments.corpus, arguments.task, *how, arguments.outputs)
     settings = {
         "corpus": Path(arguments.corpus).name if arguments.corpus else "pydoc",
         "task": Path(arguments.task).name if arguments.task else "pydoc_kind",
@@ -60,6 +61,8 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--task", help="file or folder, as task.path; without it the built-in pydoc_kind")
     parser.add_argument("--quick", action="store_true", help="a check that all runs: tiny sizes, two rounds, meaningless numbers")
     parser.add_argument("--threads", type=int, help="torch threads; without it torch's choice")
+    parser.add_argument("--precision", choices=("32", "bf16"), default="32", help="of pretraining and modernbert, both sides")
+    parser.add_argument("--compile", action="store_true", help="compile both sides of pretraining and modernbert")
     parser.add_argument("--outputs", default="outputs", help="folder of bench.json and of the cache that runs share")
     parser.add_argument(
         "--markdown", type=Path, help="write the table here too; into a file with the marks of a table, between them"

@@ -29,6 +29,8 @@ class Options:
     corpus: str | None = None
     task: str | None = None
     quick: bool = False
+    precision: str = "32"
+    compile: bool = False
     outputs: str = "outputs"
 
     def size(self, full: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks import peers
 from benchmarks.material import Options
-from benchmarks.pretraining import Case, compare
+from benchmarks.pretraining import Case, as_asked, compare
 from benchmarks.report import Row
 from tofro.encoders.settings import EncoderSettings
 
@@ -31,7 +31,7 @@ def run(options: Options) -> list[Row]:
     rows = []
     for case in options.cases(CASES):
         for sparse in (False, True):
-            made = replace(case, make=partial(make, sparse=sparse), goal=None if sparse else case.goal)
+            made = replace(as_asked(options, case), make=partial(make, sparse=sparse), goal=None if sparse else case.goal)
             label = options.size(case.size).removeprefix("modernbert_") + (", peer with sparse prediction" if sparse else "")
             rows.append(compare(options, made, "modernbert", label))
     return rows

@@ -69,8 +69,7 @@ class Stopwatch(pl.Callback):
         if step == self.warm:
             self.window.start()
         elif self.warm < step <= self.warm + self.steps:
-            tokens = batch.counts["tokens"]
-            self.window.add(tokens, tokens)
+            self.window.add(batch.counts["tokens"], batch.tokens.numel())
         if step == self.warm + self.steps:
             self.window.stop()
             trainer.should_stop = True

@@ -7,7 +7,7 @@ order, hidden dropout 0.1, attention dropout 0. Training alone is timed, after w
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks import ours, peers
@@ -27,7 +27,7 @@ def bert(settings: EncoderSettings, vocabulary: int, dropout: float) -> Any:
 
 @dataclass(frozen=True)
 class Case:
-    """What is compared, for how long, and what the goal is. ``peer`` holds further TrainingArguments."""
+    """What is compared, for how long, and what the goal is. ``compile`` is tofro's; ``peer`` holds further TrainingArguments."""
 
     size: str
     goal: float | None
@@ -41,6 +41,7 @@ class Case:
     dropout: float = 0.1
     objective: str = "mlm_swap"
     make: Make = bert
+    compile: bool = False
     peer: tuple[tuple[str, Any], ...] = ()
 
     def overrides(self, options: Options) -> list[str]:
@@ -62,24 +63,31 @@ CASES = (Case("mini", 1.5, 5, 40, 5), Case("base", 1.3, 1, 4, 3))
 
 def run(options: Options) -> list[Row]:
     """Return a row per size."""
-    return [compare(options, case, "pretraining", options.size(case.size)) for case in options.cases(CASES)]
+    return [compare(options, as_asked(options, case), "pretraining", options.size(case.size)) for case in options.cases(CASES)]
+
+
+def as_asked(options: Options, case: Case) -> Case:
+    """Return ``case`` in the precision asked for, and compiled on both sides where that was asked for."""
+    further = (("torch_compile", True),) if options.compile else ()
+    return replace(case, precision=options.precision, compile=options.compile, peer=(*case.peer, *further))
 
 
 def compare(options: Options, case: Case, benchmark: str, label: str) -> Row:
     """Measure one case."""
     with apart(our_side, options, case) as ours_once, apart(their_side, options, case) as theirs_once:
         windows = alternate({"tofro": ours_once, "transformers": theirs_once}, options.times(case.rounds))
+    precision = "fp32" if case.precision == "32" else case.precision
+    rounds, warm, steps = (options.times(number) for number in (case.rounds, case.warm, case.steps))
     note = (
-        f"tokens/s, {'fp32' if case.precision == '32' else case.precision}; {len(windows['tofro'])} rounds of "
-        f"{options.times(case.steps)} steps of {case.batch} × {case.length} after {options.times(case.warm)} to warm up; "
-        f"dropout {case.dropout}, of attention 0; {padding_note(windows['transformers'])}"
+        f"tokens/s, {precision}{', compiled' * case.compile}; {rounds} rounds of {steps} steps of {case.batch} × {case.length} "
+        f"after {warm} to warm up; dropout {case.dropout}, in attention 0; {padding_note(windows['transformers'])}"
     )
     return speed_row(benchmark, label, rates(windows), case.goal, note)
 
 
 def our_side(options: Options, case: Case) -> Callable[[], Window]:
     """Set tofro up."""
-    job = ours.pretraining(options.context(*case.overrides(options)))
+    job = ours.pretraining(options.context(*case.overrides(options), f"trainer.compile={case.compile}"))
     return lambda: ours.train(job, options.times(case.warm), options.times(case.steps))
 
 

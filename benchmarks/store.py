@@ -25,6 +25,7 @@ from tofro.text.corpus import read_corpus
 from tofro.text.settings import CorpusSettings
 from tofro.tokens.store import open_store
 from tofro.tokens.tokenizer import Tokenizer
+from tofro.tokens.workers import usable_cores
 
 ROUNDS, GOAL, QUICK_DOCUMENTS = 3, 1.5, 200
 
@@ -34,7 +35,7 @@ def run(options: Options) -> list[Row]:
     context = options.context("method=pretrain")
     tokenizer = context.start.tokenizer
     peer = hugging_face_tokenizer(tokenizer)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     with tempfile.TemporaryDirectory() as place:
         text = Path(place) / "train.txt"
         (text.parent / "validation.txt").write_text("A folder with this file keeps the whole of the other for training.\n")
