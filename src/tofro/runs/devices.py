@@ -6,6 +6,7 @@ from launch.py, torchrun or srun (contract 9).
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from lightning_fabric.plugins.environments import ClusterEnvironment
 from pytorch_lightning.strategies import DDPStrategy
 
 from tofro.runs import ranks
+from tofro.runs.launch import LAUNCHER
 from tofro.runs.settings import TrainerSettings
 
 
@@ -87,7 +89,7 @@ def device_index(settings: TrainerSettings) -> int | None:
     here, count = ranks.place(), torch.cuda.device_count()
     if here is None or settings.accelerator == "cpu" or (settings.accelerator == "auto" and count == 0):
         return None
-    if count == 1:  # srun shows each task its own
+    if count == 1 and LAUNCHER not in os.environ:  # srun shows each task its own
         return 0
     if here.local_rank >= count:
         raise ValueError(f"trainer.devices: this machine has {count} GPUs, fewer than ranks; start one rank for each")

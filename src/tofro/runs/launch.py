@@ -48,7 +48,8 @@ def planned_ranks(config: DictConfig) -> int:
         raise ValueError(
             f"trainer.num_nodes={settings.num_nodes}: start tofro by torchrun or srun on every machine (docs/how-to.md says how)"
         )
-    if here and settings.devices * settings.num_nodes not in (1, count):
+    agrees = count in (1, settings.devices * settings.num_nodes) or (settings.devices == 1 and count % settings.num_nodes == 0)
+    if here and not agrees:
         raise ValueError(
             f"trainer.devices={settings.devices} x trainer.num_nodes={settings.num_nodes}, but torchrun or srun started {count} "
             "ranks; leave both keys out, or make them agree"
