@@ -40,8 +40,8 @@ def cutters() -> list[Encoder]:
     return [Encoder(tokenizer) for tokenizer in found]
 
 
-def same(encoded: Encoded, tokenizer: Tokenizer, sentences: list[str]) -> None:
-    flat = tokenizer.encode_flat(sentences)
+def same(encoded: Encoded, tokenizer: Tokenizer, sentences: list[str], words: str = "tokenizer") -> None:
+    flat = tokenizer.encode_flat(sentences, words)
     assert np.array_equal(encoded.ids, flat.ids)
     assert np.array_equal(encoded.word_starts, flat.word_starts)
     assert np.array_equal(encoded.lengths, np.diff(flat.offsets))
@@ -53,6 +53,15 @@ def test_pieces_give_the_tokens_of_every_sentence(cutters: list[Encoder], senten
     for encoder in cutters:
         assert encoder.by_pieces
         same(encoder.encode("".join(f"{sentence}\n" for sentence in sentences)), encoder.tokenizer, sentences)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.lists(st.sampled_from([*WORDS, *HARD, *"我们去公园吧天气好北京大学 "]), max_size=12).map("".join), max_size=5))
+def test_pieces_keep_the_segmenters_words(cutters: list[Encoder], sentences: list[str]) -> None:
+    pytest.importorskip("rjieba", reason="needs the extra zh")
+    for cutter in cutters:
+        encoder = Encoder(cutter.tokenizer, "segmenter")
+        same(encoder.encode("".join(f"{sentence}\n" for sentence in sentences)), cutter.tokenizer, sentences, "segmenter")
 
 
 def test_memory_that_is_full_is_begun_anew(cutters: list[Encoder], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ and looking a word up costs a small part of tokenising it.
 Why it is exact. BERT's normaliser works character by character (a mark combines only within a run of non-ASCII letters or after
 a letter), and its pre-tokenizer cuts at white space, at punctuation and around Han characters. So the tokens of a text are the
 tokens of its pieces between spaces, ASCII punctuation marks and the common Han characters, one after the other. Tokenizers of
-any other make take the long way, text by text, and so do words that a segmenter finds by what is around them.
+any other make take the long way, text by text.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tofro.tokens.segmenter import chinese_word_starts
 from tofro.tokens.tokenizer import TokenizedTexts, Tokenizer
 
 CHUNK = 1 << 16  # characters looked up at a time; what they take on the way, some forty times as much, fits the processor's cache
@@ -47,9 +48,10 @@ class Encoder:
         self.tokenizer = tokenizer
         self.words = words
         made_of = json.loads(tokenizer.backend.to_str())
-        self.by_pieces = words == "tokenizer" and _cuts_like_bert(made_of)
-        han = _HAN if (made_of["normalizer"] or {}).get("handle_chinese_chars") else ""
-        self.find = re.compile(rf"[\n{_MARKS}{han}]|[^ \n{_MARKS}{han}]+").findall
+        self.by_pieces = _cuts_like_bert(made_of)
+        apart = _MARKS + (_HAN if (made_of["normalizer"] or {}).get("handle_chinese_chars") else "")
+        spaces = "" if words == "tokenizer" else "| +"  # with them no character is left out, and lengths tell places
+        self.find = re.compile(rf"[\n{apart}]|[^ \n{apart}]+{spaces}").findall
         self.memory = Memory(tokenizer)
 
     def encode(self, text: str) -> Encoded:
@@ -64,13 +66,19 @@ class Encoder:
         )
 
     def _look_up(self, text: str) -> Encoded:
-        numbers = self.memory.recall(self.find(text))  # (pieces,)
+        pieces = self.find(text)
+        numbers = self.memory.recall(pieces)  # (pieces,)
         sizes = self.memory.sizes[numbers]
         ends = np.cumsum(sizes)  # (pieces,) tokens up to the end of each piece
         total = int(ends[-1]) if len(ends) else 0
         source = np.arange(total) + np.repeat(self.memory.starts[numbers] - ends + sizes, sizes)
-        breaks = ends[numbers == Memory.LINE_BREAK]
-        return Encoded(self.memory.ids[source], self.memory.word_starts[source], np.diff(breaks, prepend=0))
+        starts = self.memory.word_starts[source]
+        offsets = np.concatenate([[0], ends[numbers == Memory.LINE_BREAK]])  # (S+1,)
+        if self.words == "segmenter":
+            lengths = np.fromiter(map(len, pieces), np.int64, len(pieces))
+            places = self.memory.places[source] + np.repeat(np.cumsum(lengths) - lengths, sizes)
+            starts = chinese_word_starts(text, places, offsets, starts)
+        return Encoded(self.memory.ids[source], starts, np.diff(offsets))
 
     def _by_sentence(self, text: str) -> Encoded:
         flat = self.tokenizer.encode_flat(text.split("\n")[:-1], self.words)
@@ -97,7 +105,7 @@ class Memory:
         numbers = np.fromiter(map(self.numbers.__getitem__, pieces), np.int64, len(pieces))
         new = self.numbers.new[known:]
         for first in range(0, len(new), ENCODED_AT_ONCE):
-            self._learn(self.tokenizer.encode_flat(new[first : first + ENCODED_AT_ONCE]))
+            self._learn(*self.tokenizer.encode_placed(new[first : first + ENCODED_AT_ONCE]))
         self.characters += sum(map(len, new))
         return numbers
 
@@ -106,16 +114,18 @@ class Memory:
         self.characters = 0
         self.ids = np.zeros(0, dtype=np.int32)  # (tokens of all pieces,)
         self.word_starts = np.zeros(0, dtype=bool)
+        self.places = np.zeros(0, dtype=np.int64)  # the character of its piece at which each token begins
         self.starts = np.zeros(0, dtype=np.int64)  # (P,) where each piece begins in ids
         self.sizes = np.zeros(0, dtype=np.int64)  # (P,) its tokens
         assert self.numbers["\n"] == self.LINE_BREAK
-        self._learn(TokenizedTexts(self.ids, self.word_starts, np.zeros(2, dtype=np.int64)))
+        self._learn(TokenizedTexts(self.ids, self.word_starts, np.zeros(2, dtype=np.int64)), self.places)
 
-    def _learn(self, flat: TokenizedTexts) -> None:
+    def _learn(self, flat: TokenizedTexts, places: np.ndarray) -> None:
         self.starts = np.concatenate([self.starts, len(self.ids) + flat.offsets[:-1]])
         self.sizes = np.concatenate([self.sizes, np.diff(flat.offsets)])
         self.ids = np.concatenate([self.ids, flat.ids])
         self.word_starts = np.concatenate([self.word_starts, flat.word_starts])
+        self.places = np.concatenate([self.places, places])
 
 
 class _Numbers(dict[str, int]):

@@ -1,6 +1,6 @@
 """Chinese words: where they begin in a row of tokens, by a dictionary and a hidden Markov model for what it lacks.
 
-In: texts and the character at which each of their tokens begins. Out: flags over the same tokens. The segmenter (`rjieba`, extra
+In: text and the character at which each of its tokens begins. Out: flags over the same tokens. The segmenter (`rjieba`, extra
 `zh`) is imported when it is first asked for. It decides between two Han characters and nowhere else: Latin words, numbers and
 punctuation stay as the tokenizer cut them, even where the segmenter would join them to a Han character.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -52,23 +52,20 @@ def words_made_by(words: str) -> dict[str, str]:
     return {"words": f"{LIBRARY} {importlib.metadata.version(LIBRARY)}"}
 
 
-def chinese_word_starts(texts: Sequence[str], places: np.ndarray, offsets: np.ndarray, starts: np.ndarray) -> np.ndarray:
+def chinese_word_starts(text: str, places: np.ndarray, offsets: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """Flag the first token of every word, Chinese words included.
 
-    ``places`` (N,) is the character of its text at which each token begins, ``offsets`` (S+1,) where the texts begin in N,
-    ``starts`` (N,) bool the tokenizer's own flags. Between two tokens that begin with Han characters the segmenter decides;
-    where only one of them does, a word begins.
+    ``text`` is S texts, a line break between two. ``places`` (N,) is the character of it at which each token begins, ``offsets``
+    (S+1,) where the texts begin in N, ``starts`` (N,) bool the tokenizer's own flags. Between two tokens that begin with Han
+    characters the segmenter decides; where only one of them does, a word begins.
     """
-    joined = "\n".join(texts)
-    begins = np.zeros(len(joined) + 1, dtype=bool)
-    cut = _segmenter()(joined)
+    begins = np.zeros(len(text) + 1, dtype=bool)
+    cut = _segmenter()(text)
     begins[np.cumsum(np.fromiter(map(len, cut), np.int64, len(cut)))] = True
-    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
-    at = places + np.repeat(np.cumsum(lengths + 1) - lengths - 1, np.diff(offsets))  # (N,) character of `joined`
-    han = is_han(code_points(joined)[at])
+    han = is_han(code_points(text)[places])
     before, after = han[:-1], han[1:]
     flags = starts.copy()
-    flags[1:] = np.where(before & after, begins[at[1:]], starts[1:] | (before != after))
+    flags[1:] = np.where(before & after, begins[places[1:]], starts[1:] | (before != after))
     flags[text_starts(offsets)] = True
     return flags
 

@@ -100,17 +100,24 @@ class Tokenizer:
         ``words`` says what a word is: ``tokenizer``, what white space and punctuation cut, each Han character by itself; or
         ``segmenter``, the same with Chinese words (``segmenter.py``; ValueError where the extra is missing).
         """
+        if words == "tokenizer":
+            return self.encode_placed(texts)[0]
+        flat, places = self.encode_placed(texts)
+        lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+        places += np.repeat(np.cumsum(lengths + 1) - lengths - 1, np.diff(flat.offsets))
+        starts = chinese_word_starts("\n".join(texts), places, flat.offsets, flat.word_starts)
+        return TokenizedTexts(flat.ids, starts, flat.offsets)
+
+    def encode_placed(self, texts: Sequence[str]) -> tuple[TokenizedTexts, np.ndarray]:
+        """Tokenise ``texts``; return also (N,) int64, the character of its text at which each token begins."""
         encodings = self.backend.encode_batch(list(texts), add_special_tokens=False)
         offsets = np.zeros(len(encodings) + 1, dtype=np.int64)
         np.cumsum([len(encoding) for encoding in encodings], out=offsets[1:])
         count = int(offsets[-1])
         ids = np.fromiter(itertools.chain.from_iterable(e.ids for e in encodings), np.int32, count)
         numbers = np.fromiter(itertools.chain.from_iterable(e.word_ids for e in encodings), np.int32, count)
-        starts = word_starts(numbers, offsets)
-        if words == "segmenter":
-            places = np.fromiter((start for e in encodings for start, _ in e.offsets), np.int64, count)
-            starts = chinese_word_starts(texts, places, offsets, starts)
-        return TokenizedTexts(ids, starts, offsets)
+        places = np.fromiter((start for e in encodings for start, _ in e.offsets), np.int64, count)
+        return TokenizedTexts(ids, word_starts(numbers, offsets), offsets), places
 
     def encode(self, texts: Sequence[str]) -> list[TokenizedText]:
         """Tokenise each of ``texts``, without special tokens."""
