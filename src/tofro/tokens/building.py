@@ -2,8 +2,8 @@
 
 In: a corpus' documents, a tokenizer and the folder that is to hold the store. Out: that folder, whole or absent. The files grow
 in a folder beside it, ``.<name>.building``. Every :data:`SAVE_EVERY` characters they are synced and ``progress.json`` says how
-much of them counts; a build that was killed cuts them back to that, skips the documents that are done and goes on, so its bytes
-are those of an undisturbed build. One process builds a store; others that want it wait for the lock and find it there. What the
+much of them counts; a build that was killed goes back to that, skips the documents that are done and goes on, so its bytes are
+those of an undisturbed build. One process builds a store; others that want it wait for the lock and find it there. What the
 files hold stands in ``store.py``.
 """
 
@@ -163,8 +163,7 @@ class _Writer:
         self.files: dict[str, BinaryIO] = {}
         for name in FILES:
             self.files[name] = stack.enter_context((folder / f"{name}.bin").open("r+b" if saved else "w+b"))
-            self.files[name].seek(saved["sizes"][name] if saved else 0)
-            self.files[name].truncate()
+            self.files[name].seek(saved["sizes"][name] if saved else 0)  # what lies behind is written over by its equal
         if not saved:
             for name in ("sentence_offsets", "document_offsets"):
                 self._append(name, np.zeros(1, dtype=np.int64))
