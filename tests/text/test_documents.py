@@ -126,11 +126,11 @@ def test_a_long_line_comes_in_parts_and_is_counted(tmp_path, monkeypatch):
 
 def test_the_end_of_a_cut_line_ends_no_document(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "LONGEST_LINE", 16)
-    (tmp_path / "c.txt").write_text("x" * 15 + "\n" + "y" * 16 + "\nOne.\n\n" + "z" * 16 + " \n\nTwo.\n")
+    (tmp_path / "c.txt").write_text("x" * 15 + "\n" + "y" * 16 + "\nOne.\n\n" + "z" * 15 + " " * 9 + "\nEnd.\n\nTwo.\n")
     assert sorted(everything(read_corpus(settings_for(tmp_path / "c.txt")))) == [
         ["Two."],
         ["x" * 15, "y" * 15, "y", "One."],
-        ["z" * 15, "z"],
+        ["z" * 15, "End."],
     ]
 
 

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -28,6 +29,7 @@ from tofro.tokens.training import train_tokenizer
 BUILD = """
 import sys
 from pathlib import Path
+from typing import IO
 from tofro.text.corpus import read_corpus
 from tofro.text.settings import CorpusSettings
 from tofro.tokens import building, workers
@@ -190,3 +192,17 @@ def test_a_waiting_process_takes_over_from_a_killed_one(place: Path) -> None:
     second.join(60)
     assert second.exitcode == 0
     assert (folder / "reads").read_text() == "rr"
+
+
+def test_a_build_that_comes_a_moment_late_takes_what_is_there(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between looking for the store and making its folder, another process may finish it."""
+    flock = building.fcntl.flock
+
+    def finished_meanwhile(lock: IO[str], mode: int) -> None:
+        flock(lock, mode)
+        shutil.copytree(place / "whole", place / "late", dirs_exist_ok=True)
+
+    monkeypatch.setattr(building.fcntl, "flock", finished_meanwhile)
+    monkeypatch.setattr(building, "_fill", lambda *_: pytest.fail("built twice"))
+    assert open_it(place, "late").tokens
+    assert content(place / "late") == content(place / "whole")

@@ -80,8 +80,10 @@ def _take_turn(scratch: Path, target: Path) -> IO[str] | None:
         except FileNotFoundError:  # renamed or given up by another process since the line above
             continue
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not target.exists() and _same_file(scratch / ".lock", lock.fileno()):
-            return lock
+        if _same_file(scratch / ".lock", lock.fileno()):
+            if not target.exists():
+                return lock
+            shutil.rmtree(scratch)  # made a moment after another process had finished
         lock.close()
     return None
 
