@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import os
 import pickle
+import queue
 import socket
 import subprocess
 import sys
@@ -43,7 +44,7 @@ def start(size: int, function: Callable[..., Any], *arguments: Any) -> tuple[lis
     """Start ``function(*arguments)`` in ``size`` ranks; return the processes and the queue of (rank, result)."""
     results, port = SERVER.Queue(), free_port()
     parts = [(rank, size, port, results, function, arguments) for rank in range(size)]
-    processes = [SERVER.Process(target=_enter, args=each) for each in parts]
+    processes = [SERVER.Process(target=_enter, args=each, daemon=True) for each in parts]
     for process in processes:
         process.start()
     return processes, results
@@ -54,10 +55,19 @@ def together(size: int, function: Callable[..., Any], *arguments: Any) -> list[A
     if size == 1:
         return [function(*arguments)]
     processes, results = start(size, function, *arguments)
-    found = {rank: pickle.loads(result) for rank, result in (results.get(timeout=120) for _ in processes)}
-    for process in processes:
-        process.join(60)
-        assert process.exitcode == 0
+    found: dict[int, Any] = {}
+    try:
+        while len(found) < size:
+            assert not any(process.exitcode for process in processes), "a rank has failed; its traceback stands above"
+            with contextlib.suppress(queue.Empty):
+                rank, result = results.get(timeout=0.1)
+                found[rank] = pickle.loads(result)
+        for process in processes:
+            process.join(60)
+            assert process.exitcode == 0
+    finally:
+        for process in processes:
+            process.kill()
     return [found[rank] for rank in range(size)]
 
 
