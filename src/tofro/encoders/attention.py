@@ -1,9 +1,8 @@
 """Self-attention over packed sequences: tokens see their own sequence and nothing else.
 
 In: queries, keys and values of all tokens, ``(T, 3, H, d)``, and a :class:`Layout` that says where each sequence begins. Out:
-``(T, H * d)``. Two backends give the same numbers: variable-length flash attention on CUDA in half precision, and padded
-scaled-dot-product attention elsewhere, which pads inside this call only, on the CPU in groups of like length. Attention dropout
-is 0 on both. A window limits how far a token sees to each side (Beltagy et al. 2020, section 3.1). Left out: projections
+``(T, H * d)``. Backends give the same numbers: variable-length flash attention on CUDA in half precision, and padded attention
+elsewhere, which pads inside this call only, on the CPU in groups of like length. Attention dropout is 0 on all. A window limits how far a token sees to each side (Beltagy et al. 2020, section 3.1). Left out: projections
 (encoder.py) and rotary positions (rotary.py).
 """
 
@@ -14,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tofro.encoders.layout import Layout
+
+PLAIN_LENGTH = 512  # longest sequences of which the CPU keeps all (length, length) scores; in half precision this is the fastest
 
 
 def attend(qkv: Tensor, layout: Layout, window: int | None = None) -> Tensor:
@@ -61,5 +62,14 @@ def _product(qkv: Tensor, mask: Tensor | None) -> Tensor:
     """Return attention of sequences of one length: (rows, length, 3, H, d) -> (rows * length, H * d)."""
     # (rows, H, length, d) each; cut by unbind, their gradients come back in one copy
     query, key, value = (role.transpose(1, 2) for role in qkv.unbind(2))
-    states = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    return states.transpose(1, 2).flatten(2).flatten(0, 1)
+    plain = not qkv.is_cuda and qkv.dtype == torch.bfloat16 and query.shape[2] <= PLAIN_LENGTH
+    product = _plain if plain else F.scaled_dot_product_attention
+    return product(query, key, value, mask).transpose(1, 2).flatten(2).flatten(0, 1)
+
+
+def _plain(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    """Return attention as two products and a softmax; torch's fused kernel for the CPU takes three times as long in bf16."""
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)  # (rows, H, length, length)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    return scores.softmax(-1) @ value
