@@ -49,7 +49,7 @@ def test_two_runs_without_a_key_are_two_offline_runs(
     monkeypatch.setenv("TOFRO_SECRET", SECRET)
     ended: list[bool] = []
     close = loggers.close
-    monkeypatch.setattr("tofro.runs.methods.close", lambda logger, failed: (ended.append(failed), close(logger, failed)))
+    monkeypatch.setattr("tofro.runs.outcome.close", lambda logger, failed: (ended.append(failed), close(logger, failed)))
     base = [*chain.base, chain.start(), "method=full", "method.measure=false", "logger=wandb", f"outputs_dir={tmp_path}"]
     results = [carry_out([*base, f"seed={seed}", "budget.steps=2"]) for seed in (5, 6)]
     assert ended == [False, False]

@@ -2,8 +2,9 @@
 
 In: queries, keys and values of all tokens, ``(T, 3, H, d)``, and a :class:`Layout` that says where each sequence begins. Out:
 ``(T, H * d)``. Backends give the same numbers: variable-length flash attention on CUDA in half precision, and padded attention
-elsewhere, which pads inside this call only, on the CPU in groups of like length. Attention dropout is 0 on all. A window limits how far a token sees to each side (Beltagy et al. 2020, section 3.1). Left out: projections
-(encoder.py) and rotary positions (rotary.py).
+elsewhere, which pads inside this call only, on the CPU in groups of like length. Attention dropout is 0 on all of them. A window
+limits how far a token sees to each side (Beltagy et al. 2020, section 3.1). Left out: projections (encoder.py) and rotary
+positions (rotary.py).
 """
 
 from __future__ import annotations

@@ -1,0 +1,119 @@
+"""What a method found, and what all methods do alike: train, save, and say what it cost and where it started.
+
+In: a run's context, models, what a fit reports. Out: :class:`Outcome`, plain numbers and names. Leaves out the methods
+(methods.py, untrained.py) and what is measured of an encoder (measuring.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tofro.batches.datamodules import TaskData
+from tofro.config.build import build
+from tofro.encoders.folder import save_model
+from tofro.encoders.model import Model
+from tofro.measures.classic import majority_score
+from tofro.measures.cost import peak_memory_mb
+from tofro.modules.base import TransferModule
+from tofro.runs import ranks
+from tofro.runs.context import Context
+from tofro.runs.fit import FitPlace, FitReport, fit
+from tofro.runs.loggers import close
+from tofro.runs.measuring import task_score
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a method found. ``score`` names the primary metric."""
+
+    score: str
+    metrics: dict[str, float]
+    cost: dict[str, float]
+    lineage: dict[str, str | None] = field(default_factory=dict)
+    data: dict[str, str] = field(default_factory=dict)
+    variant: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def task_data(context: Context) -> TaskData:
+    """Return the batches of the run's task."""
+    task, length = context.task, context.config.task.max_length
+    return TaskData(task.splits, task.labels, context.start.tokenizer, length, context.loading())
+
+
+def train(context: Context, module: TransferModule, data: Any) -> FitReport:
+    """Train, in all ranks; what comes after is the first one's work."""
+    watched = context.config.logger._target_ and ranks.is_first()
+    loggers = (build(context.config.logger, context.config, context.folder),) if watched else ()
+    trainer = replace(context.settings("trainer"), progress=context.shown)
+    place = FitPlace(context.folder, trainer, loggers, label=context.folder.name, unused_parameters=module.rests)
+    failed = True
+    try:
+        report = fit(module, data, context.settings("budget"), place)
+        failed = False
+    finally:
+        for logger in loggers:
+            close(logger, failed)
+    ranks.leave_to_first()
+    return report
+
+
+def save(context: Context, **models: Model) -> None:
+    """Save models, by their name, under ``models/`` of the run's folder."""
+    for name, model in models.items():
+        labels = context.task.labels if "task" in model.heads else None
+        save_model(context.folder / "models" / name, model, context.start.tokenizer, labels or None)
+
+
+def adapted(context: Context, ft: Model, report: FitReport, measured: dict[str, float]) -> Outcome:
+    """Return the outcome of a method that trained ``ft`` on the task; ``measured`` holds the measures of ``pre``."""
+    task = context.task
+    scores = {f"{split}/{task.metric}_ft": task_score(context, ft, split) for split in ("validation", "test")}
+    return Outcome(
+        score=f"test/{task.metric}_ft",
+        metrics=scores | measured | floor(context) | fit_metrics(report),
+        cost=cost_of(report),
+        lineage=lineage_of(context),
+        data={"task": task.fingerprint},
+        notes=(*task.notes, *fresh_heads(context)),
+    )
+
+
+def floor(context: Context) -> dict[str, float]:
+    """Return the majority class' metric, where the task has classes."""
+    task = context.task
+    if task.kind == "regression":
+        return {}
+    return {f"{split}/{task.metric}_majority": majority_score(task, split) for split in ("validation", "test")}
+
+
+def fit_metrics(report: FitReport) -> dict[str, float]:
+    """Return how long a fit was and where its best weights come from."""
+    return {"train/steps": report.steps, "train/best_step": report.best_step}
+
+
+def cost_of(report: FitReport) -> dict[str, float]:
+    """Return what a fit spent."""
+    return {
+        "train_seconds": round(report.seconds, 3),
+        "steps": report.steps,
+        "tokens": report.tokens,
+        "flops": report.flops,
+        "peak_memory_mb": peak_memory_mb(),
+        "checkpoint_seconds": round(report.checkpoint_seconds, 3),
+        "waiting_seconds": round(report.waiting_seconds, 3),
+    }
+
+
+def lineage_of(context: Context) -> dict[str, str | None]:
+    """Return which models the run started from."""
+    other = context.start_ft.lineage if context.config.init_from_ft else None
+    return {"init_from": context.start.lineage, "init_from_ft": other}
+
+
+def fresh_heads(context: Context) -> list[str]:
+    """Return a note on the heads that the starting model lacked, where there are any."""
+    if context.config.init_from is None or not context.start.fresh:
+        return []
+    return [f"init_from lacks the heads {', '.join(context.start.fresh)}; they were made anew"]

@@ -1,0 +1,67 @@
+"""Methods that train no encoder: prompts, and the floors that any transfer must beat.
+
+In: a method's settings and a run's context. Out: :class:`~tofro.runs.outcome.Outcome`.
+"""
+
+from __future__ import annotations
+
+from tofro.config.build import build
+from tofro.encoders.model import build_model
+from tofro.measures.classic import tfidf_scores
+from tofro.measures.cost import peak_memory_mb
+from tofro.measures.tasks import evaluate_prompt
+from tofro.modules.settings import MethodSettings
+from tofro.runs.context import Context
+from tofro.runs.measuring import probe
+from tofro.runs.outcome import Outcome, floor, lineage_of
+
+
+def prompt(settings: MethodSettings, context: Context) -> Outcome:
+    """Put the task to ``pre`` as a prompt; no parameter changes."""
+    if context.config.init_from is None:
+        raise ValueError("init_from: a prompt asks what a pretrained model knows; name a finished run's folder or a model folder")
+    task, model = context.task, context.start.model
+    for head in context.start.fresh:
+        if head in model.heads:
+            del model.heads[head]  # random weights know nothing: the scorer refuses a model without its head
+    length = context.config.task.max_length
+    scorer = build(context.config.prompt, model, context.start.tokenizer, task.labels, task.pair, length)
+    metrics = {f"{split}/{task.metric}_pre": evaluate_prompt(scorer, task, split) for split in ("validation", "test")}
+    return Outcome(
+        score=f"test/{task.metric}_pre",
+        metrics=metrics | floor(context),
+        cost={"peak_memory_mb": peak_memory_mb()},
+        lineage=lineage_of(context),
+        data={"task": task.fingerprint},
+        variant=f"template {context.config.prompt.template}",
+        notes=task.notes,
+    )
+
+
+def tfidf(settings: MethodSettings, context: Context) -> Outcome:
+    """Fit TF-IDF features and logistic regression: the floor with no neural network."""
+    task = context.task
+    scores = tfidf_scores(task)
+    metrics = {f"{split}/{task.metric}_tfidf": value for split, value in scores.items()}
+    return Outcome(
+        score=f"test/{task.metric}_tfidf",
+        metrics=metrics | floor(context),
+        cost={"peak_memory_mb": peak_memory_mb()},
+        data={"task": task.fingerprint},
+        notes=task.notes,
+    )
+
+
+def random_encoder(settings: MethodSettings, context: Context) -> Outcome:
+    """Probe an encoder with its initial weights, of the architecture and tokenizer that the other runs start from."""
+    task, start = context.task, context.start
+    model = build_model(start.model.settings, start.model.vocabulary, (), seed=context.config.seed)
+    metrics = {f"{split}/probe_{task.name}_random": value for split, value in probe(context, model, task).items()}
+    return Outcome(
+        score=f"test/probe_{task.name}_random",
+        metrics=metrics | floor(context),
+        cost={"peak_memory_mb": peak_memory_mb()},
+        lineage=lineage_of(context),
+        data={"task": task.fingerprint},
+        notes=task.notes,
+    )
