@@ -21,7 +21,7 @@ from tofro import cli
 from tofro.batches.labelled import task_batches
 from tofro.config.compose import compose
 from tofro.encoders.folder import load_model
-from tofro.runs import methods
+from tofro.runs import methods, untrained
 from tofro.runs import run as running
 from tofro.runs.context import Context, open_start
 from tofro.runs.folder import locked, read_result
@@ -90,7 +90,7 @@ def test_partial_trains_the_head_alone_and_full_trains_more(chain: Chain) -> Non
 
 def test_a_prompt_changes_no_parameter_and_no_buffer(chain: Chain, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     seen: list[str] = []
-    evaluate = methods.evaluate_prompt
+    evaluate = untrained.evaluate_prompt
 
     def watched(scorer: Any, task: Any, split: str) -> float:
         everything = [scorer.model.state_dict(), dict(scorer.model.named_buffers())]
@@ -101,7 +101,7 @@ def test_a_prompt_changes_no_parameter_and_no_buffer(chain: Chain, monkeypatch: 
         seen.append(split)
         return value
 
-    monkeypatch.setattr(methods, "evaluate_prompt", watched)
+    monkeypatch.setattr(untrained, "evaluate_prompt", watched)
     result = carry_out([*chain.base, chain.start(), *PROMPT, f"outputs_dir={tmp_path}"])
     assert seen == ["validation", "test"]
     assert result.metrics == chain.runs["prompt"].metrics
