@@ -48,9 +48,12 @@ class Loading:
 class Steps(Dataset[list[Batch]]):
     """This rank's micro-batches of every optimizer step: item k depends on k alone."""
 
-    def __init__(self, build: Build, count: Count, samples: int, stream: str, loading: Loading) -> None:
+    def __init__(
+        self, build: Build, count: Count, samples: int, stream: str, loading: Loading, replay: Replay | None = None
+    ) -> None:
         """Check that a global batch exists and can be cut, before anything trains."""
         self.build, self.count, self.samples, self.stream, self.loading = build, count, samples, stream, loading
+        self.replay = replay
         self.per_epoch = steps_per_epoch(loading.batch, samples)
         rank_share(np.arange(loading.batch), loading.rank, loading.world_size, loading.accumulate)
 
@@ -62,7 +65,22 @@ class Steps(Dataset[list[Batch]]):
         batches = share_counts([self.build(epoch, share) for share in shares])
         tokens = batches[0].counts["tokens"] if loading.world_size == 1 else self.count(epoch, samples)
         batches = [replace(batch, counts=batch.counts | {"global_tokens": tokens}) for batch in batches]
-        return [fill(batch) for batch in batches] if loading.filled else batches
+        batches = [fill(batch) for batch in batches] if loading.filled else batches
+        replayed = self.replay.at(step) if self.replay is not None else []
+        return [replace(batch, replay=other) for batch, other in zip(batches, replayed, strict=True)] if replayed else batches
+
+
+class Replay:
+    """Micro-batches of the corpus beside those of a task, on every ``every``-th step: a pretraining's, in doses."""
+
+    def __init__(self, data: PretrainingData, every: int) -> None:
+        """Take the steps of ``data``, whose loading says how many samples a dose has."""
+        self.steps, self.every = data.steps, every
+
+    def at(self, step: int) -> list[Batch]:
+        """Return this rank's micro-batches for optimizer step ``step``; none between the steps that replay."""
+        dose, rest = divmod(step, self.every)
+        return [] if rest else self.steps[dose]
 
 
 class From(Sampler[int]):
@@ -199,12 +217,13 @@ class TaskData(_Data):
         tokenizer: Tokenizer,
         max_length: int,
         loading: Loading,
+        replay: Replay | None = None,
     ) -> None:
         """Tokenise each split once. Raises ValueError where there are fewer training rows than a batch needs."""
         super().__init__(loading)
         self.builders = {name: LabelledBuilder(rows, tokenizer, max_length, labels) for name, rows in splits.items()}
         try:
-            self.steps = Steps(self._build, self._count, len(self.builders["train"]), "task", loading)
+            self.steps = Steps(self._build, self._count, len(self.builders["train"]), "task", loading, replay)
         except ValueError as error:
             raise ValueError(f"task: {error}") from error
 

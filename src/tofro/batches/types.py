@@ -37,6 +37,7 @@ class Batch:
     counts: dict[str, int] = field(default_factory=dict)
     fillers: int = 0  # sequences at the end without text
     filling: int = 0  # their tokens
+    replay: Batch | None = None  # text of the corpus to be learnt beside the task's
 
     @property
     def size(self) -> int:
@@ -55,6 +56,8 @@ class Batch:
             value = getattr(self, entry.name)
             if isinstance(value, torch.Tensor):
                 changed[entry.name] = function(value)
+            elif isinstance(value, Batch):
+                changed[entry.name] = value.map(function)
         return replace(self, **changed)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:

@@ -23,7 +23,7 @@ from tofro.text.settings import word_source
 
 VERSION = 1  # raise it when the same config starts to mean another result
 FROM_SCRATCH = ("encoder", "tokenizer")  # groups that init_from answers for
-LABELS = ("corpus.name", "task.name", "method.reads")  # keys that name or describe, and compute nothing
+LABELS = ("corpus.name", "task.name", "method.reads", "control.name")  # keys that name or describe, and compute nothing
 WORDS = "corpus.words"  # enters as what `auto` comes to
 MODEL_FILES = (".safetensors", ".json", ".txt", ".bin", ".model")
 BUILT_IN = "tofro.text.pydoc."

@@ -20,7 +20,14 @@ from tofro.config.errors import ConfigError, did_you_mean
 from tofro.declare import setting
 from tofro.encoders.settings import MODERNBERT, ONLY_IN, EncoderSettings, TopKSettings, TuningSettings
 from tofro.modules.settings import BudgetSettings, MethodSettings, OptimizerSettings, ScheduleSettings
-from tofro.objectives.settings import AlignmentSettings, ContrastiveSettings
+from tofro.objectives.settings import (
+    AlignmentSettings,
+    ContrastiveSettings,
+    ControlSettings,
+    DivergenceSettings,
+    InfoNCESettings,
+    RegularizerSettings,
+)
 from tofro.runs.settings import LoggerSettings, TrainerSettings
 from tofro.text.settings import CorpusSettings, HubSettings, TaskSettings
 from tofro.tokens.settings import PromptSettings, TokenizerSettings
@@ -37,6 +44,7 @@ class RunConfig:
     objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
     alignment: AlignmentSettings = field(default_factory=AlignmentSettings)
     tuning: TuningSettings = field(default_factory=TuningSettings)
+    regularizer: RegularizerSettings = field(default_factory=RegularizerSettings)
     prompt: PromptSettings = field(default_factory=PromptSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
@@ -44,6 +52,7 @@ class RunConfig:
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
     logger: LoggerSettings = field(default_factory=LoggerSettings)
     method: MethodSettings = field(default_factory=MethodSettings)
+    control: ControlSettings = field(default_factory=ControlSettings)
 
     seed: int = setting(0, "seed of order, masks, pairs, dropout and initial weights", low=0, high=2**32 - 1)
     init_from: str | None = setting(None, "run folder or model folder both encoders start from; null means from scratch")
@@ -60,8 +69,14 @@ SETTINGS: dict[str, dict[str, type]] = {
     "tokenizer": {"settings": TokenizerSettings},
     "encoder": {"settings": EncoderSettings},
     "objective": {"settings": ObjectiveSettings},
-    "alignment": {"settings": AlignmentSettings, "contrastive_settings": ContrastiveSettings},
+    "alignment": {
+        "settings": AlignmentSettings,
+        "contrastive_settings": ContrastiveSettings,
+        "infonce_settings": InfoNCESettings,
+        "divergence_settings": DivergenceSettings,
+    },
     "tuning": {"settings": TuningSettings, "top_k_settings": TopKSettings},
+    "regularizer": {"settings": RegularizerSettings},
     "prompt": {"settings": PromptSettings},
     "optimizer": {"settings": OptimizerSettings},
     "schedule": {"settings": ScheduleSettings},
@@ -69,6 +84,7 @@ SETTINGS: dict[str, dict[str, type]] = {
     "trainer": {"settings": TrainerSettings},
     "logger": {"settings": LoggerSettings},
     "method": {"settings": MethodSettings},
+    "control": {"settings": ControlSettings},
 }
 ROOT = "run_settings"
 NEUTRAL_GROUPS = ("trainer", "logger")
@@ -213,6 +229,8 @@ def _broken_rules(config: DictConfig) -> Iterator[tuple[str, str]]:
                 f"trainer.fit.{name} is not accepted: it may bear on the result, or tofro sets it itself",
                 f"use {home}" if home else f"trainer.fit takes {', '.join(FIT_KEYS)}",
             )
+    if config.control.name and "control" not in config.method.reads:
+        yield f"control={config.control.name}: method={config.method.name} has no such control", "leave control out"
     for group in config.method.reads:
         if group not in SETTINGS:
             yield f"method.reads names {group}, which is no config group", f"groups: {', '.join(SETTINGS)}"

@@ -8,7 +8,8 @@ folder.py reads them).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Literal, cast, overload
 
 import torch
@@ -103,6 +104,14 @@ class Layer(nn.Module):
         return self.feed_forward(self.attention(states, layout, by, dropout), dropout)
 
 
+@dataclass(frozen=True)
+class Trunk:
+    """What the lowest layers make of a batch, for encoders that share them."""
+
+    layers: int  # how many
+    states: Tensor  # (T, D)
+
+
 class Encoder(nn.Module):
     """(Batch) -> states.
 
@@ -135,30 +144,44 @@ class Encoder(nn.Module):
         return 1 + len(self.layers)
 
     @overload
-    def forward(self, batch: Batch, layers: Literal["last"] = "last") -> Tensor: ...
+    def forward(self, batch: Batch, layers: Literal["last"] = "last", trunk: Trunk | None = None) -> Tensor: ...
 
     @overload
-    def forward(self, batch: Batch, layers: Literal["all"]) -> tuple[Tensor, ...]: ...
+    def forward(self, batch: Batch, layers: Literal["all"], trunk: Trunk | None = None) -> tuple[Tensor, ...]: ...
 
-    def forward(self, batch: Batch, layers: str = "last") -> Tensor | tuple[Tensor, ...]:
+    def forward(self, batch: Batch, layers: str = "last", trunk: Trunk | None = None) -> Tensor | tuple[Tensor, ...]:
         """Return the last layer's states (T, D), or with ``layers="all"`` the embeddings' and every layer's, L + 1 tensors.
 
-        The last are normalised, in both families. What lies below the lowest trainable parameter runs without a graph.
+        The last are normalised, in both families. What lies below the lowest trainable parameter runs without a graph. With a
+        ``trunk``, what :meth:`lowest` returned, the layers above it run alone, and "all" begins with its states.
         """
+        dropout = self.dropout if self.training else 0.0
+        every = list(self._stages(batch, dropout, trunk, self.settings.layers))
+        every[-1] = self.norm(every[-1])
+        return tuple(every) if layers == "all" else every[-1]
+
+    def lowest(self, batch: Batch, count: int) -> Trunk:
+        """Return the states (T, D) after the embeddings and the lowest ``count`` layers, without dropout and without a graph."""
+        with torch.no_grad():
+            *_, states = self._stages(batch, 0.0, None, count)
+        return Trunk(count, states)
+
+    def _stages(self, batch: Batch, dropout: float, trunk: Trunk | None, last: int) -> Iterator[Tensor]:
+        """Yield the states of the embeddings, or of ``trunk``, and of every layer above up to the ``last``."""
         layout = Layout(batch.cu_seqlens, batch.max_length, batch.tokens.numel())
         by = self._turns(batch.positions)
-        dropout = self.dropout if self.training else 0.0
         learning, frozen = torch.is_grad_enabled(), self.frozen_depth
-        with torch.set_grad_enabled(learning and frozen < 1):
-            states = F.dropout(self.embeddings(batch), dropout, dropout > 0)
-        every = [states]
-        for depth, layer in enumerate(self.layers, start=1):
+        if trunk is None:
+            with torch.set_grad_enabled(learning and frozen < 1):
+                trunk = Trunk(0, F.dropout(self.embeddings(batch), dropout, dropout > 0))
+        states = trunk.states
+        yield states
+        for depth in range(trunk.layers + 1, last + 1):
+            layer = self.layers[depth - 1]
             with torch.set_grad_enabled(learning and frozen <= depth):
                 run = layer.forward if self.compiled and not batch.fillers else layer  # `forward` itself is never compiled
                 states = self._run(run, states, layout, by[depth - 1], dropout)
-            every.append(states)
-        every[-1] = self.norm(states)
-        return tuple(every) if layers == "all" else every[-1]
+            yield states
 
     def compile_layers(self) -> None:
         """Compile the layers in place, one graph for all that are alike; names of parameters stay."""

@@ -7,7 +7,7 @@ subclass that says which terms a batch has. Leaves out where things are written 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytorch_lightning as pl
@@ -31,6 +31,15 @@ class Term:
 
     value: Tensor  # ()
     weight: float = 1.0
+
+
+@dataclass
+class Row:
+    """What is noted of a step: scalars by name, on the device, and how those of several ranks make one."""
+
+    values: dict[str, Tensor] = field(default_factory=dict)
+    summed: set[str] = field(default_factory=set)  # parts of a sum over micro-batches and ranks
+    rooted: set[str] = field(default_factory=set)  # of these, sums of squares whose root is meant
 
 
 @dataclass(frozen=True)
@@ -61,8 +70,7 @@ class TransferModule(pl.LightningModule):
         super().__init__()
         self.models = nn.ModuleDict(dict(models))
         self.training_settings = training
-        self._parts: dict[str, Tensor] = {}  # of sums over micro-batches and ranks
-        self._numbers: dict[str, Tensor] = {}  # of the step, the same on every rank
+        self._row = Row()
 
     # -- what a method says ----------------------------------------------------------------------------------------------------
 
@@ -77,18 +85,32 @@ class TransferModule(pl.LightningModule):
         accumulate, clock = self.training_settings.accumulate, self.training_settings.clock
         self._micro_batch = batch_idx % accumulate
         terms = self.terms(batch)
-        loss = torch.stack([term.weight * term.value for term in terms.values()]).sum()
-        self._note_parts({f"train/{name}": term.value for name, term in terms.items()} | {"train/loss": loss})
+        if terms:
+            loss = torch.stack([term.weight * term.value for term in terms.values()]).sum()
+        else:  # no parameter is reached, so none gets a gradient, not even of 0
+            loss = torch.zeros((), device=self.device, requires_grad=True)
+        self.note_parts({f"train/{name}": term.value for name, term in terms.items()} | {"train/loss": loss})
         if self._micro_batch == accumulate - 1:
             clock.spend(batch.counts["global_tokens"])
         return poison(loss) * accumulate * self.ranks
 
-    def states(self, name: str, batch: Batch) -> Tensor:
-        """Return the last states (T, D) of encoder ``name``, with dropout f(seed, encoder, step, micro-batch, rank)."""
-        if self.training:
-            self._seed_dropout(name)
+    def states(self, name: str, batch: Batch, stream: str = "") -> Tensor:
+        """Return the last states (T, D) of encoder ``name``, with dropout f(seed, encoder, stream, step, micro-batch, rank)."""
+        self.seed_dropout(name, stream)
         states: Tensor = self.model(name).encoder(batch)
         return states
+
+    def seen_by(self, term: str, name: str, states: Tensor) -> Tensor:
+        """Return the states of encoder ``name`` for ``term`` to use: the norm of its gradient at them is noted, at no further
+        pass.
+
+        The gradient is that of the weighted term, a part of the global mean.
+        """
+        if not (self.training and states.requires_grad):
+            return states
+        seen, note, scale = states.view_as(states), f"train/gradient_{term}_{name}", self.ranks**2
+        seen.register_hook(lambda gradient: self.note_parts({note: gradient.float().square().sum() / scale}, rooted=True))
+        return seen
 
     def model(self, name: str) -> Model:
         """Return ``pre`` or ``ft``."""
@@ -96,9 +118,16 @@ class TransferModule(pl.LightningModule):
         assert isinstance(model, Model)
         return model
 
-    def _seed_dropout(self, name: str) -> None:
-        # The two encoders must not share masks, and a resumed run must draw the same ones: the generator is set, never read.
-        value = key(self.training_settings.seed, "dropout", name, self.global_step, self._micro_batch, self.global_rank)
+    def seed_dropout(self, name: str, stream: str = "") -> None:
+        """Set the generator that dropout draws from, for one pass of encoder ``name`` in training; each ``stream`` has masks of
+        its own.
+
+        The two encoders must not share masks, and a resumed run must draw the same ones: the generator is set, never read.
+        """
+        if not self.training:
+            return
+        place = (name, stream) if stream else (name,)
+        value = key(self.training_settings.seed, "dropout", *place, self.global_step, self._micro_batch, self.global_rank)
         device = self.device
         if device.type == "cuda":
             torch.cuda.default_generators[device.index or 0].manual_seed(value % 2**63)
@@ -132,6 +161,11 @@ class TransferModule(pl.LightningModule):
         """Modules whose parameters the optimizer sees, each clipped on its own."""
         return dict(self.models.items())
 
+    @property
+    def moving(self) -> dict[str, nn.Parameter]:
+        """Parameters that a step changes, by name: what the best weights are made of."""
+        return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
+
     # -- optimizer -------------------------------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> Any:
@@ -149,26 +183,33 @@ class TransferModule(pl.LightningModule):
         The gradient is the sum over ranks, so all decide alike, on their devices and without asking the host.
         """
         norms = clip_per_encoder(self.trained, self.training_settings.clip)
-        optimizer.found_inf = not_finite(norms.values())  # read by fused optimizers: at 1 they leave weights and state alone
+        skipped = not_finite(norms.values()) if norms else torch.zeros((), device=self.device)
+        optimizer.found_inf = self.skipped = skipped  # read by fused optimizers: at 1 they leave weights and state alone
         for name, norm in norms.items():
             self.note_once(f"train/gradient_norm_{name}", norm.detach())
-        self.note_once("train/skipped", optimizer.found_inf)
+        self.note_once("train/skipped", skipped)
         self.note_once("train/learning_rate", optimizer.param_groups[0]["lr"])
 
     # -- what is logged --------------------------------------------------------------------------------------------------------
 
-    def _note_parts(self, values: Mapping[str, Tensor]) -> None:
-        # Tensors stay on the device: the recorder reads them late, many steps at once, and adds up the ranks' parts then.
+    def note_parts(self, values: Mapping[str, Tensor], rooted: bool = False) -> None:
+        """Note this rank's and micro-batch's parts of sums, or with ``rooted`` of sums of squares whose root is meant.
+
+        Tensors stay on the device: the recorder reads them late, many steps at once, and adds up the ranks' parts then.
+        """
+        row = self._row
         for name, value in values.items():
             value = value.detach()
-            self._parts[name] = self._parts[name] + value if name in self._parts else value
+            row.values[name] = row.values[name] + value if name in row.summed else value
+            row.summed.add(name)
+            if rooted:
+                row.rooted.add(name)
 
     def note_once(self, name: str, value: Tensor | float) -> None:
         """Note a number that belongs to the step and not to its micro-batches, the same on every rank."""
-        self._numbers[name] = torch.as_tensor(value)
+        self._row.values[name] = torch.as_tensor(value)
 
-    def pop_row(self) -> tuple[dict[str, Tensor], set[str]]:
-        """Return the named scalars of the step that has just ended, and which are this rank's parts of sums; forget them."""
-        parts, row = set(self._parts), {**self._parts, **self._numbers}
-        self._parts, self._numbers = {}, {}
-        return row, parts
+    def pop_row(self) -> Row:
+        """Return what was noted of the step that has just ended; forget it."""
+        row, self._row = self._row, Row()
+        return row

@@ -9,6 +9,8 @@ from tofro.batches.types import Batch
 from tofro.encoders.model import Model
 from tofro.modules.base import Term, Training, TransferModule
 from tofro.modules.metrics import task_metric
+from tofro.modules.regularizers import Regularizers
+from tofro.modules.start import Start
 from tofro.objectives.task import classification_loss, regression_loss
 from tofro.text.task import Task
 
@@ -21,9 +23,11 @@ class FineTuning(TransferModule):
 
     mode = "max"
 
-    def __init__(self, model: Model, task: Task, training: Training) -> None:
+    def __init__(self, model: Model, task: Task, training: Training, regularizers: Regularizers | None = None) -> None:
         super().__init__({"ft": model}, training)
-        freeze_heads(model, keep=("pooler", "task"))
+        self.regularizers = regularizers or Regularizers()
+        self.starts = {"ft": Start(model.encoder)}
+        freeze_heads(model, keep=("pooler", "task", *self.regularizers.heads("ft")))
         self.monitor = f"validation/{task.metric}_ft"
         self.regression = task.kind == "regression"
         self.task_loss = regression_loss if self.regression else classification_loss
@@ -31,13 +35,15 @@ class FineTuning(TransferModule):
         self.mean_loss = MeanMetric()
 
     def terms(self, batch: Batch) -> dict[str, Term]:
-        """Return the task loss of a micro-batch, a sum over the samples of the global batch."""
-        return {"task_loss": Term(self.task_term(self.states("ft", batch), batch))}
+        """Return the task loss of a micro-batch, a sum over the samples of the global batch, and what regularises."""
+        task = Term(self.task_term("ft", self.states("ft", batch), batch))
+        return {"task_loss": task, **self.regularizers.terms(self, batch, self.starts["ft"])}
 
-    def task_term(self, states: Tensor, batch: Batch) -> Tensor:
-        """Return L_task from the states (T, D) of ``ft``."""
+    def task_term(self, name: str, states: Tensor, batch: Batch) -> Tensor:
+        """Return L_task of an encoder's task head, from its states (T, D)."""
         assert batch.labels is not None
-        return self.task_loss(self.model("ft").task_logits(states, batch), batch.labels, self.global_count(batch, "samples"))
+        seen = self.seen_by("task_loss", name, states)
+        return self.task_loss(self.model(name).task_logits(seen, batch), batch.labels, self.global_count(batch, "samples"))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Accumulate loss and metric of ``ft``."""
@@ -48,7 +54,8 @@ class FineTuning(TransferModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log both over the whole split."""
-        self.log_dict({self.monitor: self.metric.compute(), "validation/task_loss_ft": self.mean_loss.compute()})
+        moved = {f"validation/displacement_{name}": start.displacement() for name, start in self.starts.items()}
+        self.log_dict({self.monitor: self.metric.compute(), "validation/task_loss_ft": self.mean_loss.compute(), **moved})
         self.metric.reset()
         self.mean_loss.reset()
 

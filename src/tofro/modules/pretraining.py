@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-
 import torch
-from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from tofro.batches.settings import ObjectiveSettings
@@ -14,9 +10,7 @@ from tofro.batches.types import Batch
 from tofro.encoders.model import Model
 from tofro.modules.base import Term, Training, TransferModule
 from tofro.modules.fine_tuning import freeze_heads
-from tofro.objectives.language import mlm_loss, pair_loss
-
-HEADS_OF = {"mlm_loss": ("mlm",), "pair_loss": ("pooler", "pair")}
+from tofro.modules.language import language_heads, language_weights, mlm_term, pair_term
 
 
 class Pretraining(TransferModule):
@@ -27,45 +21,33 @@ class Pretraining(TransferModule):
 
     def __init__(self, model: Model, objective: ObjectiveSettings, training: Training) -> None:
         super().__init__({"pre": model}, training)
-        self.weights = {"mlm_loss": objective.mlm_weight, "pair_loss": objective.pair_weight if objective.pair != "none" else 0.0}
+        self.weights = language_weights(objective)
         if not any(self.weights.values()):
             raise ValueError("objective: mlm_weight and pair_weight are both 0, so there is nothing to learn; set one above 0")
-        used = [heads for loss, heads in HEADS_OF.items() if self.weights[loss]]
-        freeze_heads(model, keep=tuple(head for heads in used for head in heads))
+        freeze_heads(model, keep=language_heads(self.weights))
         self.mlm_mean, self.pair_mean = MeanMetric(), MeanMetric()
         self.pair_accuracy = MeanMetric()
 
     def terms(self, batch: Batch) -> dict[str, Term]:
         """Return the MLM and pair losses of a micro-batch as sums over global counts."""
-        states = self.states("pre", batch)
+        states, model = self.states("pre", batch), self.model("pre")
         values = {}
         if self.weights["mlm_loss"]:
-            values["mlm_loss"] = self._mlm(states, batch, self.global_count(batch, "masked"))
+            seen = self.seen_by("mlm_loss", "pre", states)
+            values["mlm_loss"] = mlm_term(model, seen, batch, self.global_count(batch, "masked"))
         if self.weights["pair_loss"]:
-            values["pair_loss"] = self._pair(states, batch, self.global_count(batch, "pairs"))[0]
+            seen = self.seen_by("pair_loss", "pre", states)
+            values["pair_loss"] = pair_term(model, seen, batch, self.global_count(batch, "pairs"))[0]
         return {name: Term(value, self.weights[name]) for name, value in values.items()}
-
-    def _mlm(self, states: Tensor, batch: Batch, count: Tensor | int) -> Tensor:
-        assert batch.masked is not None
-        assert batch.mask_targets is not None
-        model = self.model("pre")
-        loss = _compiled_loss() if self.compiled and batch.fillers else masked_loss
-        embedding = model.encoder.embeddings.tokens.weight
-        return loss(model.heads["mlm"], states.index_select(0, batch.masked), embedding, batch.mask_targets) / count
-
-    def _pair(self, states: Tensor, batch: Batch, count: Tensor | int) -> tuple[Tensor, Tensor]:
-        assert batch.pair_labels is not None
-        logits = self.model("pre").pair_logits(states, batch)
-        return pair_loss(logits, batch.pair_labels, count), (logits.argmax(-1) == batch.pair_labels).float()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Accumulate the fixed-mask losses, weighted by how many predictions each batch holds."""
-        states = self.states("pre", batch)
+        states, model = self.states("pre", batch), self.model("pre")
         if self.weights["mlm_loss"] and batch.masked is not None:
             count = batch.masked.numel()
-            self.mlm_mean.update(self._mlm(states, batch, max(count, 1)), count)
+            self.mlm_mean.update(mlm_term(model, states, batch, max(count, 1)), count)
         if self.weights["pair_loss"]:
-            loss, hits = self._pair(states, batch, batch.size)
+            loss, hits = pair_term(model, states, batch, batch.size)
             self.pair_mean.update(loss, batch.size)
             self.pair_accuracy.update(hits)
 
@@ -82,14 +64,3 @@ class Pretraining(TransferModule):
             row["validation/pair_accuracy_pre"] = self.pair_accuracy.compute()
             self.pair_accuracy.reset()
         self.log_dict(row)
-
-
-def masked_loss(head: nn.Module, states: Tensor, embedding: Tensor, targets: Tensor) -> Tensor:
-    """Return the summed loss of masked tokens with states (M, D) and original ids ``targets`` (M,); ``embedding`` is (V, D)."""
-    return mlm_loss(head(states, embedding), targets, 1)
-
-
-@functools.cache
-def _compiled_loss() -> Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]:
-    """Return :func:`masked_loss` compiled: of all that a step computes, the (M, V) logits gain most from fused passes."""
-    return torch.compile(masked_loss, dynamic=False)

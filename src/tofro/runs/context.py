@@ -19,6 +19,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from tofro.batches.datamodules import Loading
+from tofro.batches.order import key
 from tofro.config.build import build
 from tofro.encoders.folder import load_model
 from tofro.encoders.model import Model, build_model
@@ -96,11 +97,11 @@ class Context:
         """Where ``pre``, and without ``init_from_ft`` also ``ft``, starts."""
         start = self._scratch() if self.config.init_from is None else open_start(self.config.init_from, self.cache)
         longest = start.model.settings.max_positions
-        for group, key in (("task", "max_length"), ("objective", "length")):
-            length = self.config[group][key]
+        for group, name in (("task", "max_length"), ("objective", "length")):
+            length = self.config[group][name]
             if group in self.config.method.reads and length > longest:
                 raise ValueError(
-                    f"{group}.{key}={length}: the encoder reads at most {longest} tokens; set {group}.{key}={longest} or less"
+                    f"{group}.{name}={length}: the encoder reads at most {longest} tokens; set {group}.{name}={longest} or less"
                 )
         return start
 
@@ -144,9 +145,19 @@ class Context:
 
     def model_for_task(self) -> Model:
         """Return a fresh ``ft``: a copy of its start with a new task head, drawn from the run's seed."""
-        model = copy.deepcopy(self.start_ft.model)
-        regression = self.task.kind == "regression"
-        model.add_task_head(1 if regression else len(self.task.labels), regression, seed=self.config.seed)
+        return self.add_task_head(copy.deepcopy(self.start_ft.model))
+
+    def random_model_for_task(self) -> Model:
+        """Return an ``ft`` of its start's architecture that has learnt nothing."""
+        start = self.start_ft.model
+        seed = key(self.config.seed, "random ft")  # not the seed of a pretraining, whose start it would be
+        return self.add_task_head(build_model(start.settings, start.vocabulary, RETAINED_HEADS, seed=seed))
+
+    def add_task_head(self, model: Model, encoder: str = "ft") -> Model:
+        """Give ``model`` a new head for the task and the run's dropout; ``pre`` draws another one than ``ft``. Return it."""
+        regression, seed = self.task.kind == "regression", self.config.seed
+        head_seed = seed if encoder == "ft" else key(seed, "head", encoder)
+        model.add_task_head(1 if regression else len(self.task.labels), regression, seed=head_seed)
         model.dropout = self.config.method.dropout
         return model
 

@@ -30,7 +30,6 @@ from tofro.runs.signals import SIGNALS, Stopped
 
 LAUNCHER = "TOFRO_LAUNCHER"  # environment of a rank: the process number of who started it
 PATIENCE = 600  # seconds that ranks have after a stop signal, to save what they have computed
-ROW_WISE = ("tofro.objectives.alignment.cosine", "tofro.objectives.alignment.mse")  # alignments of each row with itself
 
 
 def trains(config: DictConfig) -> bool:
@@ -55,16 +54,7 @@ def planned_ranks(config: DictConfig) -> int:
             "ranks; leave both keys out, or make them agree"
         )
     rank_share(np.arange(config.budget.batch), 0, count, config.budget.accumulate)
-    if count > 1 and config.method.name == "two_way" and config.alignment.weight > 0:
-        _check_row_wise(config.alignment.loss._target_)
     return count
-
-
-def _check_row_wise(loss: str) -> None:
-    if loss not in ROW_WISE:
-        raise ValueError(
-            f"alignment.loss._target_={loss} contrasts the rows of one rank only; use trainer.devices=1, or alignment=cosine"
-        )
 
 
 def launch(folder: Path, count: int, threads: int | None, overrides: Sequence[str]) -> None:

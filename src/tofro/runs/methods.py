@@ -25,7 +25,18 @@ from tofro.runs.context import Context
 from tofro.runs.fit import set_threads
 from tofro.runs.measuring import chance, measure, start_measures
 from tofro.runs.memory import keep_large_buffers
-from tofro.runs.outcome import Outcome, adapted, cost_of, fit_metrics, fresh_heads, lineage_of, save, task_data, train
+from tofro.runs.outcome import (
+    Outcome,
+    adapted,
+    cost_of,
+    fit_metrics,
+    fresh_heads,
+    lineage_of,
+    regularizers,
+    save,
+    task_data,
+    train,
+)
 from tofro.tokens.languages import warn_of_rate
 
 
@@ -62,12 +73,17 @@ def pretrain(settings: MethodSettings, context: Context) -> Outcome:
 
 def fine_tune(settings: MethodSettings, context: Context) -> Outcome:
     """Train ``ft`` on the task, in full or in part; ``pre`` keeps its weights."""
-    task = context.task
+    config, task = context.config, context.task
+    if not config.control.task_loss or config.control.shuffle_pairing:
+        raise ValueError(f"control={config.control.name}: method={settings.name} has no alignment; use a two-way method")
+    if config.regularizer.replay and config.regularizer.replay_encoder == "pre":
+        raise ValueError(f"regularizer.replay_encoder=pre: method={settings.name} trains ft alone; use replay_encoder=ft")
     ft = context.model_for_task()
-    build(context.config.tuning, ft)
+    build(config.tuning, ft)
     data = task_data(context)
     before = {name: value.clone() for name, value in ft.state_dict().items()}
-    report = train(context, FineTuning(ft, task, context.training(data.steps_per_epoch)), data)
+    module = FineTuning(ft, task, context.training(data.steps_per_epoch), regularizers(context))
+    report = train(context, module, data)
     assert_frozen(ft, before)
     save(context, ft=ft)
     start = start_measures(context, settings)
@@ -81,14 +97,16 @@ def kept(start: dict[str, float]) -> dict[str, float]:
 
 def two_way(settings: MethodSettings, context: Context) -> Outcome:
     """Train ``ft`` on the task and align ``pre`` and ``ft``, so that both move."""
-    task, alignment = context.task, context.config.alignment
-    ft = context.model_for_task()
+    task, alignment, control = context.task, context.settings("alignment"), context.settings("control")
+    ft = context.random_model_for_task() if control.random_ft else context.model_for_task()
     build(context.config.tuning, ft)
     pre = copy.deepcopy(context.start.model)
     pre.dropout = settings.dropout
+    if alignment.compares == "logits" or alignment.pre_task:
+        context.add_task_head(pre, "pre")
     data = task_data(context)
-    before = {name: value.clone() for name, value in ft.state_dict().items()}
-    if context.config.budget.accumulate > 1:
+    loss = context.config.alignment.loss
+    if context.config.budget.accumulate > 1 and alignment.weight > 0:
         warnings.warn(
             "budget.accumulate: an alignment contrasts the rows of one micro-batch, not of the global batch", stacklevel=1
         )
@@ -96,14 +114,17 @@ def two_way(settings: MethodSettings, context: Context) -> Outcome:
         pre,
         ft,
         task,
-        build(alignment.loss),
-        build(alignment.schedule),
-        context.settings("alignment"),
+        build(loss),
+        build(context.config.alignment.schedule),
+        alignment,
         context.training(data.steps_per_epoch),
+        regularizers(context),
+        control,
     )
+    before = {name: value.clone() for name, value in ft.state_dict().items()}
     report = train(context, module, data)
     assert_frozen(ft, before)
     save(context, pre=pre, ft=ft)
     start = start_measures(context, settings)
-    moved = settings.measure and alignment.weight > 0 and alignment.direction != "to_ft"
-    return adapted(context, ft, report, start | (measure(context, pre, "pre") if moved else kept(start)))
+    measured = measure(context, pre, "pre") if settings.measure and module.pre_moves else kept(start)
+    return adapted(context, ft, report, start | measured)

@@ -9,18 +9,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tofro.batches.datamodules import TaskData
+from tofro.batches.datamodules import PretrainingData, Replay, TaskData
 from tofro.config.build import build
 from tofro.encoders.folder import save_model
 from tofro.encoders.model import Model
 from tofro.measures.classic import majority_score
 from tofro.measures.cost import peak_memory_mb
 from tofro.modules.base import TransferModule
+from tofro.modules.regularizers import Regularizers
 from tofro.runs import ranks
 from tofro.runs.context import Context
 from tofro.runs.fit import FitPlace, FitReport, fit
 from tofro.runs.loggers import close
 from tofro.runs.measuring import task_score
+from tofro.text.shuffling import shuffle_labels
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,32 @@ class Outcome:
 
 
 def task_data(context: Context) -> TaskData:
-    """Return the batches of the run's task."""
+    """Return the batches of the run's task; under a control its training labels have changed places."""
     task, length = context.task, context.config.task.max_length
-    return TaskData(task.splits, task.labels, context.start.tokenizer, length, context.loading())
+    splits = {**task.splits}
+    if context.config.control.shuffle_labels:
+        splits["train"] = shuffle_labels(splits["train"], context.config.seed)
+    return TaskData(splits, task.labels, context.start.tokenizer, length, context.loading(), _replay(context))
+
+
+def _replay(context: Context) -> Replay | None:
+    """Return the corpus in doses, where the run replays it."""
+    settings = context.settings("regularizer")
+    if not settings.replay:
+        return None
+    if settings.replay_batch % (ranks.world_size() * context.config.budget.accumulate):
+        raise ValueError(
+            f"regularizer.replay_batch={settings.replay_batch} can't be cut into trainer.devices x budget.accumulate equal parts"
+        )
+    loading = replace(context.loading(), batch=settings.replay_batch)
+    objective, tokenizer = context.settings("objective"), context.start.tokenizer
+    corpus = PretrainingData(context.store("train"), context.store("validation"), tokenizer, objective, loading)
+    return Replay(corpus, settings.replay_every)
+
+
+def regularizers(context: Context) -> Regularizers:
+    """Return what keeps the run's encoders from forgetting."""
+    return Regularizers(context.settings("regularizer"), context.settings("objective"))
 
 
 def train(context: Context, module: TransferModule, data: Any) -> FitReport:
@@ -76,6 +101,7 @@ def adapted(context: Context, ft: Model, report: FitReport, measured: dict[str, 
         cost=cost_of(report),
         lineage=lineage_of(context),
         data={"task": task.fingerprint},
+        variant=context.config.control.name or "",
         notes=(*task.notes, *fresh_heads(context)),
     )
 

@@ -13,10 +13,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
 
 from tofro.batches.types import Batch
-from tofro.modules.base import TransferModule
+from tofro.modules.base import Row, TransferModule
 from tofro.modules.clock import Clock
 from tofro.runs import ranks
 
@@ -35,7 +34,7 @@ class Recorder(pl.Callback):
         self.max_skipped = max_skipped
         self.skipped = 0  # steps in a row, up to the last one written
         self._resumed = False
-        self._waiting: list[tuple[int, float, dict[str, Tensor], set[str]]] = []
+        self._waiting: list[tuple[int, float, Row]] = []
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start an empty file unless a checkpoint has been loaded."""
@@ -49,8 +48,7 @@ class Recorder(pl.Callback):
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
         assert isinstance(pl_module, TransferModule)
-        row, parts = pl_module.pop_row()
-        self._waiting.append((trainer.global_step, self.clock.elapsed, row, parts))
+        self._waiting.append((trainer.global_step, self.clock.elapsed, pl_module.pop_row()))
         if len(self._waiting) >= self.every:
             self.flush(trainer)
 
@@ -69,15 +67,19 @@ class Recorder(pl.Callback):
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
-        device = waiting[0][2]["train/loss"].device
-        flat = torch.stack([value.float().to(device) for _, _, row, _ in waiting for value in row.values()]).tolist()
-        summed = [place for place, is_part in enumerate(name in parts for _, _, row, parts in waiting for name in row) if is_part]
+        device = waiting[0][2].values["train/loss"].device
+        flat = torch.stack([value.float().to(device) for *_, row in waiting for value in row.values.values()]).tolist()
+        summed = [
+            place for place, is_part in enumerate(name in row.summed for *_, row in waiting for name in row.values) if is_part
+        ]
         for place, value in zip(summed, ranks.total([flat[place] for place in summed]), strict=True):
             flat[place] = value
         numbers = iter(flat)
-        rows = []
-        for step, seconds, row, _ in waiting:
-            rows.append({"step": step, "seconds": round(seconds, 3), **{name: next(numbers) for name in row}})
+        rows: list[dict[str, Any]] = []
+        for step, seconds, noted in waiting:
+            values = {name: next(numbers) for name in noted.values}
+            values |= {name: values[name] ** 0.5 for name in noted.rooted}
+            rows.append({"step": step, "seconds": round(seconds, 3), **values})
         self._write(trainer, rows)
         for row in rows:
             self.skipped = self.skipped + 1 if row["train/skipped"] else 0

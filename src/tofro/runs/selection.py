@@ -36,8 +36,8 @@ class Selection(pl.Callback):
         if self._improves(value, pl_module.mode):
             self.best_value, self.best_step, self.without_improvement = value, trainer.global_step, 0
             if self.keep_best:
-                weights = trained_weights(pl_module)
-                self.best_weights = Frozen({name: value.detach().to("cpu", copy=True) for name, value in weights.items()})
+                weights = pl_module.moving.items()
+                self.best_weights = Frozen({name: value.detach().to("cpu", copy=True) for name, value in weights})
         else:
             self.without_improvement += 1
         if self.patience is not None and self.without_improvement >= self.patience:
@@ -53,7 +53,7 @@ class Selection(pl.Callback):
     def restore(self, module: TransferModule) -> None:
         """Put the best weights back into ``module``."""
         with torch.no_grad():
-            for name, weight in trained_weights(module).items():
+            for name, weight in module.moving.items():
                 if name in self.best_weights:
                     weight.copy_(self.best_weights[name])
 
@@ -66,8 +66,3 @@ class Selection(pl.Callback):
         """Take up the choice where a checkpoint left it."""
         for name, value in state_dict.items():
             setattr(self, name, Frozen(value) if name == "best_weights" else value)
-
-
-def trained_weights(module: pl.LightningModule) -> dict[str, torch.nn.Parameter]:
-    """Return the parameters that train; frozen ones need no copy."""
-    return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
