@@ -30,6 +30,15 @@ CUT = "budget.accumulate=2"
 PRETRAIN = ["method=pretrain", "objective.unit=sentence"]  # whose lengths differ
 FULL = ["method=full", "method.dropout=0"]
 COSINE = ["method=two_way", "method.dropout=0", "alignment=cosine", "alignment.every=2"]
+CONTRAST = [
+    "method=two_way",
+    "method.dropout=0",
+    "alignment=supcon",
+    "alignment.projector=mlp",
+    "alignment.learn_temperature=true",
+]
+PAIRING = ["method=two_way", "method.dropout=0", "control=shuffled_pairing", "alignment.layers=[-1,-2]"]
+REPLAY = ["method=ema", "method.dropout=0", "regularizer=replay", "regularizer.l2_sp=0.1"]
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +106,9 @@ def whole_norm(gradient: dict[str, torch.Tensor]) -> float:
     return float(torch.cat([each.double().flatten() for each in gradient.values()]).norm())
 
 
-@pytest.mark.parametrize("method", [[*PRETRAIN, CUT], ["objective=mlm", *PRETRAIN], [*FULL, CUT], COSINE], ids=" ".join)
+@pytest.mark.parametrize(
+    "method", [[*PRETRAIN, CUT], ["objective=mlm", *PRETRAIN], [*FULL, CUT], COSINE, CONTRAST, PAIRING, REPLAY], ids=" ".join
+)
 def test_two_ranks_have_the_gradient_of_one(uneven: Path, tmp_path: Path, method: list[str]) -> None:
     overrides = [*small_run(uneven, tmp_path), *method, *TWO_STEPS]
     (one,) = together(1, train, overrides, tmp_path)

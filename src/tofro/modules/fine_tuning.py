@@ -26,6 +26,7 @@ class FineTuning(TransferModule):
     def __init__(self, model: Model, task: Task, training: Training, regularizers: Regularizers | None = None) -> None:
         super().__init__({"ft": model}, training)
         self.regularizers = regularizers or Regularizers()
+        self.rests = self.regularizers.rests
         self.starts = {"ft": Start(model.encoder)}
         freeze_heads(model, keep=("pooler", "task", *self.regularizers.heads("ft")))
         self.monitor = f"validation/{task.metric}_ft"

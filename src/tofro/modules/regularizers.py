@@ -28,6 +28,11 @@ class Regularizers:
         """Say whether ``encoder`` learns from the corpus."""
         return self.settings.replay > 0 and self.settings.replay_encoder == encoder
 
+    @property
+    def rests(self) -> bool:
+        """Whether language heads have no gradient at some steps."""
+        return self.settings.replay > 0 and self.settings.replay_every > 1
+
     def heads(self, encoder: str) -> tuple[str, ...]:
         """Return the language heads of ``encoder`` that train."""
         return language_heads(self.weights) if self.replays(encoder) else ()

@@ -70,7 +70,10 @@ class TwoWay(FineTuning):
         self.pre_moves = learns or settings.ema is not None
         if self.control.random_ft:
             freeze(ft)
-        self.rests = True  # λ may be 0 at a step, and a trunk, a control or a direction leave parameters without gradient
+        if settings.weight == 0:
+            self.projection.requires_grad_(False)
+        always = settings.direction == "both" and settings.every == 1 and schedule(0.0) > 0 and schedule(1.0) > 0
+        self.rests = not (always or settings.weight == 0) or not self.control.task_loss or self.regularizers.rests
 
     @property
     def trained(self) -> dict[str, nn.Module]:
@@ -170,12 +173,12 @@ class TwoWay(FineTuning):
 
     @torch.no_grad()
     def _watch(self, h_pre: Tensor, h_ft: Tensor, suffix: str, share: Tensor | float) -> None:
-        """Note how near and how evenly spread the vectors of this rank's micro-batch are, averaged over all such and layers."""
+        """Note how near and how evenly spread the vectors of all ranks are, averaged over micro-batches and layers."""
         if self.settings.compares == "logits":
             return
-        share = share / len(self.settings.layers)
+        share, ranks = share / len(self.settings.layers), Ranks(len(h_pre))
         values = {"alignment_distance": alignment_distance(h_pre, h_ft)} if h_pre.shape == h_ft.shape else {}
-        values |= {"uniformity_pre": uniformity(h_pre), "uniformity_ft": uniformity(h_ft)}
+        values |= {f"uniformity_{name}": uniformity(ranks.gather(h)) for name, h in {"pre": h_pre, "ft": h_ft}.items()}
         self.note_parts({f"train/{name}{suffix}": value * share for name, value in values.items()})
 
     # -- feedback without a gradient -------------------------------------------------------------------------------------------
