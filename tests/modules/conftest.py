@@ -14,14 +14,15 @@ from tests.conftest import BAD, GOOD, sentence
 from tofro.batches.datamodules import Loading, TaskData
 from tofro.encoders.model import Model, build_model
 from tofro.encoders.settings import EncoderSettings
-from tofro.modules.base import Training
+from tofro.modules.base import Schedule, Training
 from tofro.modules.clock import Clock
 from tofro.modules.fine_tuning import FineTuning
+from tofro.modules.regularizers import Regularizers
 from tofro.modules.settings import BudgetSettings, OptimizerSettings
-from tofro.modules.two_way import TwoWay
+from tofro.modules.two_way import Alignment, TwoWay
 from tofro.objectives.alignment import infonce
 from tofro.objectives.schedules import constant, linear
-from tofro.objectives.settings import AlignmentSettings
+from tofro.objectives.settings import ControlSettings, InfoNCESettings
 from tofro.runs.fit import FitPlace, FitReport, fit
 from tofro.runs.settings import TrainerSettings
 from tofro.text.task import Example, Task
@@ -85,10 +86,21 @@ class Bench:
     def full(self, budget: BudgetSettings, ft: Model | None = None) -> FineTuning:
         return FineTuning(ft or self.ft(), self.task, self.training(budget))
 
-    def two_way(self, budget: BudgetSettings, **settings: object) -> TwoWay:
-        alignment = AlignmentSettings(**settings)  # type: ignore[arg-type]
+    def two_way(
+        self,
+        budget: BudgetSettings,
+        loss: Alignment = infonce,
+        schedule: Schedule = constant,
+        regularizers: Regularizers | None = None,
+        control: ControlSettings | None = None,
+        **settings: object,
+    ) -> TwoWay:
+        alignment = InfoNCESettings(**settings)  # type: ignore[arg-type]
         pre = copy.deepcopy(self.start)
-        return TwoWay(pre, self.ft(), self.task, infonce, constant, alignment, self.training(budget))
+        if alignment.compares == "logits" or alignment.pre_task:
+            pre.add_task_head(len(self.task.labels), seed=6)
+        training = self.training(budget)
+        return TwoWay(pre, self.ft(), self.task, loss, schedule, alignment, training, regularizers, control)
 
     def fit(
         self,
