@@ -21,11 +21,24 @@ from tofro.modules.fine_tuning import FineTuning
 from tofro.modules.pretraining import Pretraining
 from tofro.modules.settings import MethodSettings
 from tofro.modules.two_way import TwoWay
+from tofro.runs.comparing import changes
 from tofro.runs.context import Context
 from tofro.runs.fit import set_threads
 from tofro.runs.measuring import chance, measure, start_measures
 from tofro.runs.memory import keep_large_buffers
-from tofro.runs.outcome import Outcome, adapted, cost_of, fit_metrics, fresh_heads, lineage_of, save, task_data, train
+from tofro.runs.outcome import (
+    Outcome,
+    adapted,
+    cost_of,
+    few_shot_rows,
+    fit_metrics,
+    fresh_heads,
+    lineage_of,
+    save,
+    task_data,
+    train,
+)
+from tofro.runs.using import check_measures
 from tofro.tokens.languages import warn_of_rate
 
 
@@ -35,6 +48,7 @@ def carry_out(config: DictConfig, folder: Path) -> Outcome:
     set_threads(context.settings("trainer"))
     keep_large_buffers()
     reset_peak_memory()
+    check_measures(context)
     outcome: Outcome = build(config.method, context)
     return outcome
 
@@ -55,7 +69,7 @@ def pretrain(settings: MethodSettings, context: Context) -> Outcome:
         metrics=metrics | fit_metrics(report),
         cost=cost_of(report),
         lineage=lineage_of(context),
-        data={"corpus": context.corpus.fingerprint},
+        data={"corpus": context.corpus.fingerprint, **few_shot_rows(context)},
         notes=(*context.corpus.notes, *data.notes, *fresh_heads(context)),
     )
 
@@ -71,7 +85,7 @@ def fine_tune(settings: MethodSettings, context: Context) -> Outcome:
     assert_frozen(ft, before)
     save(context, ft=ft)
     start = start_measures(context, settings)
-    return adapted(context, ft, report, start | kept(start))
+    return adapted(context, ft, report, start | kept(start) | changes(context, context.start.model, ft))
 
 
 def kept(start: dict[str, float]) -> dict[str, float]:
@@ -106,4 +120,5 @@ def two_way(settings: MethodSettings, context: Context) -> Outcome:
     save(context, pre=pre, ft=ft)
     start = start_measures(context, settings)
     moved = settings.measure and alignment.weight > 0 and alignment.direction != "to_ft"
-    return adapted(context, ft, report, start | (measure(context, pre, "pre") if moved else kept(start)))
+    measured = measure(context, pre, "pre") if moved else kept(start)
+    return adapted(context, ft, report, start | measured | changes(context, pre if moved else context.start.model, ft))
