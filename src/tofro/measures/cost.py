@@ -80,16 +80,15 @@ class Meter:
 
     def __enter__(self) -> Meter:
         """Start counting."""
-        self._handles = [
-            register_module_forward_pre_hook(self._begin),
-            register_module_forward_hook(self._end, always_call=True),
-        ]
+        self._handles = [register_module_forward_pre_hook(self._begin), register_module_forward_hook(self._end)]
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Stop counting."""
+        """Stop counting, also where an encoder has failed in the midst of it."""
         for handle in self._handles:
             handle.remove()
+        if self._mode is not None:
+            self._mode.__exit__(None, None, None)
 
     @property
     def flops(self) -> float:

@@ -39,14 +39,18 @@ def between(context: Context, models: dict[str, Model]) -> dict[str, float]:
     """Return CKA and alignment of ``pre`` and ``ft`` with their starts and each other, as far as they are among ``models``."""
     if not context.config.method.sentences:
         return {}
-    layers: dict[int, np.ndarray] = {}
-    for model in models.values():
+    layers: dict[int, np.ndarray] = {}  # of each model that takes part, once
+
+    def of(name: str) -> np.ndarray:
+        model = models[name]
         if id(model) not in layers:
             layers[id(model)] = sentence_layers(context, model)
+        return layers[id(model)]
+
     values: dict[str, float] = {}
     for encoder, other, name in (("pre", "start", ""), ("ft", "start_ft", ""), ("ft", "pre", "pre_")):
         if {encoder, other} <= set(models) and models[encoder] is not models[other]:
-            found = similarities(layers[id(models[other])], layers[id(models[encoder])], name)
+            found = similarities(of(other), of(encoder), name)
             values |= {f"validation/{what}_{encoder}": value for what, value in found.items()}
     return values
 
