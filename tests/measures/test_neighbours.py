@@ -84,3 +84,10 @@ def test_few_rows_are_all_asked_and_zeros_have_no_neighbours_of_their_own() -> N
 def test_the_number_of_neighbours_is_fixed() -> None:
     assert NEIGHBOURS == 10
     assert inspect.signature(neighbours).parameters["count"].default == NEIGHBOURS
+
+
+def test_rounding_does_not_decide_who_is_nearer() -> None:
+    rng = np.random.default_rng(0)
+    texts = rng.normal(size=(6, 50))
+    train = texts.repeat(9, axis=0) + 1e-12 * rng.normal(size=(54, 50))
+    assert np.array_equal(nearest(train, texts, 9), 9 * np.arange(6)[:, None] + np.arange(9))
