@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from tofro.measures.cost import Cost, count_flops, peak_memory_mb, reset_peak_memory
+from tests.measures.test_probes import make_batch, make_model
+from tofro.measures.cost import Cost, Meter, count_flops, peak_memory_mb, reset_peak_memory
 
 
 def test_a_matrix_product_is_two_flops_a_multiply_add_and_its_backward_twice_that():
@@ -41,3 +44,39 @@ def test_peak_memory_grows_by_what_is_held():
 def test_cost_goes_into_a_result_by_name():
     names = ["seconds", "train_seconds", "steps", "tokens", "flops", "peak_memory_mb"]
     assert list(Cost(seconds=2.0).as_dict()) == names
+
+
+def test_a_meter_counts_the_tokens_and_the_flops_of_encoders_alone():
+    model, batch = make_model(), make_batch([5, 5, 5], [0, 1, 2], [0, 1, 0])
+    with torch.no_grad():
+        forward = count_flops(lambda: model.encoder(batch))
+        with Meter() as meter:
+            for _ in range(40):
+                model.encoder(batch)
+            model.mlm_logits(torch.zeros(15, 8), torch.arange(4))
+    assert meter.tokens == 40 * 15
+    assert meter.flops == 40 * forward
+    model.encoder(batch)
+    assert meter.tokens == 40 * 15  # it has left
+
+
+def test_a_meter_counts_training_three_times():
+    model, batch = make_model(), make_batch([5, 5, 5], [0, 1, 2], [0, 1, 0])
+    with torch.no_grad():
+        forward = count_flops(lambda: model.encoder(batch))
+    with Meter() as meter:
+        model.encoder(batch).sum().backward()
+        with torch.no_grad():
+            model.encoder(batch)
+    assert meter.flops == 4 * forward
+    assert count_flops(lambda: model.encoder(batch).sum().backward()) == pytest.approx(3 * forward, rel=0.1)
+
+
+def test_a_meter_leaves_when_an_encoder_fails():
+    model, batch = make_model(), make_batch([5], [0], [0])
+    with pytest.raises(AttributeError), Meter() as meter, torch.no_grad():
+        model.encoder(replace(batch, cu_seqlens=None))
+    with torch.no_grad():
+        model.encoder(batch)
+    assert meter.tokens == 5
+    assert not torch.utils._python_dispatch._get_current_dispatch_mode_stack()

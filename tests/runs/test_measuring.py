@@ -11,9 +11,10 @@ import torch
 from tests.runs.conftest import LONG, Chain, carry_out
 from tofro.config.compose import compose
 from tofro.encoders.folder import load_model
-from tofro.runs import measuring
+from tofro.runs import measuring, using
 from tofro.runs.context import Context
-from tofro.runs.measuring import measure, probe_tasks, start_measures
+from tofro.runs.measuring import measure, start_measures
+from tofro.runs.using import probe_tasks
 
 
 def context_of(chain: Chain, outputs: Path, *overrides: str) -> Context:
@@ -30,7 +31,10 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     monkeypatch.setattr(measuring, "held_out", lambda *rest: seen.append("held out") or {"mlm_loss": 1.0})
     monkeypatch.setattr(measuring, "sentence_scores", lambda *rest: seen.append("sentences") or {"pll_per_token": -1.0})
-    monkeypatch.setattr(measuring, "probe", lambda context, model, task, splits: seen.append(task.name) or {"test": 0.5})
+    monkeypatch.setattr(measuring, "shape", lambda *rest: seen.append("shape") or {"uniformity": -1.0})
+    monkeypatch.setattr(using, "frozen_use", lambda context, model, task: seen.append(task.name) or {"test": {"probe": 0.5}})
+    monkeypatch.setattr(using, "fine_tuned", lambda *rest: seen.append("few shot") or {"mean": 0.5, "draw_0": 0.5})
+    monkeypatch.setattr(using, "prompted", lambda *rest: seen.append("prompt") or {"prompt": 0.5})
     return seen
 
 
@@ -43,7 +47,8 @@ def test_the_measures_of_a_start_are_kept_and_equal_to_fresh_ones(
     assert first == measure(context_of(chain, tmp_path), model, "start")  # a model without lineage is always measured
     assert set(first) > {"validation/mlm_loss_start", "validation/pair_accuracy_start", "test/probe_task_start"}
     monkeypatch.setattr(measuring, "held_out", refuse)
-    monkeypatch.setattr(measuring, "probe", refuse)
+    monkeypatch.setattr(measuring, "shape", refuse)
+    monkeypatch.setattr(using, "frozen_use", refuse)
     again = context_of(chain, tmp_path, "seed=3", "optimizer.lr=1e-3", "method=two_way")
     assert start_measures(again, again.settings("method")) == first
 
@@ -51,12 +56,19 @@ def test_the_measures_of_a_start_are_kept_and_equal_to_fresh_ones(
 @pytest.mark.parametrize(
     ("override", "anew"),
     [
-        ("objective.length=40", ["held out"]),
-        ("corpus.validation_share=0.3", ["held out"]),
+        ("objective.length=40", ["held out", "shape"]),
+        ("corpus.validation_share=0.3", ["held out", "shape"]),
+        ("method.sentences=20", ["shape"]),
+        ("method.pooling=cls", ["shape", "task"]),
+        ("method.probe_rows=40", ["task"]),
+        ("method.test_rows=10", ["task"]),
+        ("task.metric=macro_f1", ["task"]),
+        ("method.few_shot=[2]", ["few shot"]),
+        ("prompt=sst2", ["prompt"]),
         ("method.pseudo_log_likelihood=3", ["sentences"]),
         ("task.max_length=24", ["task"]),
         ("task.train_rows=50", ["task"]),
-        ("other start", ["held out", "task"]),
+        ("other start", ["held out", "shape", "task"]),
     ],
 )
 def test_whatever_bears_on_a_measure_asks_for_a_new_one(
@@ -66,7 +78,7 @@ def test_whatever_bears_on_a_measure_asks_for_a_new_one(
     for more in ((), (other,), (other,)):
         context = context_of(chain, tmp_path, *more)
         start_measures(context, context.settings("method"))
-    assert computed == ["held out", "task", *anew]
+    assert computed == ["held out", "shape", "task", *anew]
 
 
 def test_other_weights_under_the_same_name_are_measured_anew(chain: Chain, tmp_path: Path, computed: list[str]) -> None:
@@ -76,7 +88,7 @@ def test_other_weights_under_the_same_name_are_measured_anew(chain: Chain, tmp_p
         with torch.no_grad():
             next(context.start.model.encoder.parameters())[5, 3] += change
         start_measures(context, context.settings("method"))
-    assert computed == ["held out", "task"] * 2
+    assert computed == ["held out", "shape", "task"] * 2
 
 
 @pytest.mark.parametrize("method", ["full", "partial"])
@@ -100,7 +112,13 @@ def test_two_way_measures_the_pre_that_it_moved_and_no_other(chain: Chain, tmp_p
     assert start == {name: value for name, value in chain.runs["full"].metrics.items() if name.endswith("_start")}
     model = load_model(chain.runs["two_way"].folder / "models" / "pre").model
     fresh = measure(context_of(chain, tmp_path), model, "pre")
-    assert fresh == {name: value for name, value in metrics.items() if name.endswith("_pre")}
+    assert fresh.items() <= metrics.items()
+    more = {name for name in metrics if name.endswith("_pre")} - set(fresh)  # what takes two models
+    assert more == {
+        *(f"validation/cka_layer_{layer}_pre" for layer in range(3)),
+        "validation/alignment_pre",
+        "train/displacement_pre",
+    }
     short = [*chain.base, chain.start(), "method=two_way", "budget.steps=2", f"outputs_dir={tmp_path}"]
     assert_unmoved(carry_out([*short, "alignment.weight=0"]).metrics)
 
@@ -125,7 +143,7 @@ def test_measures_can_be_left_out(chain: Chain, tmp_path: Path) -> None:
 def test_the_own_task_is_probed_once_and_the_others_as_they_stand(
     chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measuring, "built_in_task", lambda name: name)
+    monkeypatch.setattr(using, "built_in_task", lambda name: name)
     context = context_of(chain, tmp_path, "method.probes=[pydoc_kind,task]", "task.name=task")
     assert [getattr(task, "name", task) for task in probe_tasks(context)] == ["task", "pydoc_kind"]
     pretraining = context_of(chain, tmp_path, "method=pretrain", "method.probes=[pydoc_kind]")

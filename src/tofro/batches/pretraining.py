@@ -101,3 +101,14 @@ def evaluation_sentences(store: TokenStore, count: int, longest: int) -> tuple[n
     chosen = np.sort(permute(EVALUATION_STREAM, store.sentences, np.arange(min(count, store.sentences))))
     starts = np.asarray(store.sentence_offsets[chosen])
     return starts, np.minimum(store.sentence_offsets[chosen + 1] - starts, longest)
+
+
+def sentence_batches(store: TokenStore, starts: np.ndarray, lengths: np.ndarray, tokenizer: Tokenizer, batch: int) -> list[Batch]:
+    """Return the sentences at ``starts`` (S,) of ``lengths`` (S,) as [CLS] sentence [SEP], ``batch`` of like length together.
+
+    ``Batch.samples`` tells which is which.
+    """
+    order = np.argsort(lengths, kind="stable")
+    parts = [order[first : first + batch] for first in range(0, len(order), batch)]
+    rows = [pack(store.ids, store.word_starts, starts[part, None], lengths[part, None], tokenizer) for part in parts]
+    return [to_batch(packed, part) for packed, part in zip(rows, parts, strict=True)]

@@ -23,7 +23,9 @@ from tofro.text.settings import word_source
 
 VERSION = 1  # raise it when the same config starts to mean another result
 FROM_SCRATCH = ("encoder", "tokenizer")  # groups that init_from answers for
-LABELS = ("corpus.name", "task.name", "method.reads", "control.name")  # keys that name or describe, and compute nothing
+# keys that name or describe, and compute nothing
+LABELS = ("corpus.name", "task.name", "method.reads", "method.reads_if_set", "control.name")
+PATHS = ("method.tasks", "method.few_shot_splits")  # lists of paths; each enters as what it holds
 WORDS = "corpus.words"  # enters as what `auto` comes to
 MODEL_FILES = (".safetensors", ".json", ".txt", ".bin", ".model")
 BUILT_IN = "tofro.text.pydoc."
@@ -51,15 +53,22 @@ def identity(config: DictConfig, fingerprint: Fingerprint) -> Identity:
     """
     full: dict[str, Any] = {"version": VERSION, "seed": config.seed, **_start(config, fingerprint)}
     reads = [group for group in config.method.reads if not (config.init_from and group in FROM_SCRATCH)]
+    reads += [group for group in config.method.reads_if_set if is_set(config[group])]
     for group in dict.fromkeys([*reads, "method"]):
         full |= {key: value for key, value in _changed(config[group], f"{group}.") if key not in (*LABELS, WORDS)}
     for group in ("corpus", "task", "tokenizer"):
         if group in reads:
             full |= _content(config[group], group, fingerprint)
+    full |= {key: [fingerprint(path) for path in full[key]] for key in PATHS if key in full}
     full = {key: _canonical(value) for key, value in sorted(full.items())}
     digest = hashlib.sha256(json.dumps(full, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()[:8]
     data = config.task if "task" in config.method.reads else config.corpus
     return Identity(digest, f"{_clean(config.method.name)}-{_clean(data_name(data))}-s{config.seed}-{digest}", full)
+
+
+def is_set(node: DictConfig) -> bool:
+    """Say whether a group is more than `none`: whether it names what it builds."""
+    return not OmegaConf.is_missing(node, "_target_")
 
 
 def _changed(node: DictConfig, prefix: str) -> Iterator[tuple[str, Any]]:

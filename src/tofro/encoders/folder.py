@@ -109,6 +109,18 @@ def load_model(folder: Path, heads_may_be_missing: Collection[str] = (), dropout
     return ModelFolder(model, description.labels if "task" in present else None, folder, made_anew)
 
 
+def find_transformer(folder: Path) -> Path:
+    """Return where the encoder of a sentence-transformers folder lies: the folder itself, or the one that modules.json names."""
+    path = folder / "modules.json"
+    if (folder / CONFIG).is_file() or not path.is_file():
+        return folder
+    try:
+        modules = json.loads(path.read_text(encoding="utf-8"))
+        return next(folder / each["path"] for each in modules if str(each["type"]).endswith(".Transformer"))
+    except (ValueError, KeyError, TypeError, StopIteration):
+        raise ValueError(f"{path}: names no Transformer module; give the folder with {CONFIG} itself.") from None
+
+
 def _describe_model(model: Model, labels: tuple[str, ...] | None) -> Description:
     regression = False
     if "task" in model.heads:

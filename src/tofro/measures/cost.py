@@ -14,7 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+
+from tofro.encoders.encoder import Encoder
 
 Shape = tuple[int, ...]
 
@@ -58,6 +62,57 @@ def count_flops(step: Callable[[], Any]) -> int:
     with FlopCounterMode(display=False, custom_mapping=ATTENTION_FORMULAS) as counter:
         step()
     return int(counter.get_total_flops())
+
+
+class Meter:
+    """Counts what passes through encoders while it is entered: real ``tokens``, and ``flops``, estimated from every 16th pass.
+
+    A pass in training counts three times, for the backward pass costs twice what the forward one does. Heads are left out.
+    """
+
+    EVERY = 16
+
+    def __init__(self) -> None:
+        self.tokens = 0
+        self._weighted = 0  # tokens, those of training three times
+        self._passes, self._sampled_flops, self._sampled_tokens = 0, 0, 0
+        self._mode: FlopCounterMode | None = None
+
+    def __enter__(self) -> Meter:
+        """Start counting."""
+        self._handles = [register_module_forward_pre_hook(self._begin), register_module_forward_hook(self._end)]
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Stop counting, also where an encoder has failed in the midst of it."""
+        for handle in self._handles:
+            handle.remove()
+        if self._mode is not None:
+            self._mode.__exit__(None, None, None)
+
+    @property
+    def flops(self) -> float:
+        """FLOPs of all passes, at the rate per token of those that were counted."""
+        return self._sampled_flops / max(1, self._sampled_tokens) * self._weighted
+
+    def _begin(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if not isinstance(module, Encoder):
+            return
+        length, learning = inputs[0].length, torch.is_grad_enabled()
+        self.tokens += length
+        self._weighted += 3 * length if learning else length
+        if not learning:
+            if self._passes % self.EVERY == 0:
+                self._sampled_tokens += length
+                self._mode = FlopCounterMode(display=False, custom_mapping=ATTENTION_FORMULAS)
+                self._mode.__enter__()
+            self._passes += 1
+
+    def _end(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        if isinstance(module, Encoder) and self._mode is not None:
+            self._mode.__exit__(None, None, None)
+            self._sampled_flops += self._mode.get_total_flops()
+            self._mode = None
 
 
 def reset_peak_memory(device: torch.device | str = "cpu") -> None:

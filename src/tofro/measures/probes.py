@@ -1,8 +1,8 @@
 """Linear probes: how much of a task a linear model reads off an encoder's frozen features.
 
 In: a model and the batches of a task's splits. Out: one number per split. Features are standardised, so that growth of their
-norm alone does not look like knowledge, and the L2 strength is chosen by cross-validation on the training rows. Leaves out kNN
-and few-shot fine-tuning.
+norm alone does not look like knowledge, and the L2 strength is chosen by cross-validation on the training rows. What
+:func:`task_features` returns serves nearest neighbours too (neighbours.py), so that texts are encoded once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tofro.encoders.model import Model
 from tofro.encoders.pooling import pool
 from tofro.measures.linear import fit_logistic, fit_ridge
 from tofro.measures.scores import score
-from tofro.text.task import Task, choose_rows
+from tofro.text.task import Example, Task, choose_rows
 from tofro.tokens.tokenizer import Tokenizer
 
 BATCH = 64  # sequences of a forward pass; has no bearing on the result beyond rounding
@@ -36,6 +36,31 @@ class Rows:
     labels: np.ndarray
 
 
+def task_features(
+    model: Model,
+    tokenizer: Tokenizer,
+    task: Task,
+    max_length: int,
+    pooling: str = "mean",
+    rows: int = ROWS,
+    splits: Sequence[str] = ("validation", "test"),
+    test_rows: int | None = None,
+) -> dict[str, Rows]:
+    """Return the features and labels of ``train`` and of ``splits`` of a task.
+
+    At most ``rows`` training rows are used and at most ``test_rows`` of each other split (None: all), chosen by content hash, the
+    same for every model and seed.
+    """
+    parts = {"train": at_most(task.splits["train"], rows)} | {name: at_most(task.splits[name], test_rows) for name in splits}
+    batches = {name: task_batches(part, tokenizer, max_length, BATCH, task.labels) for name, part in parts.items()}
+    return {name: extract(model, part, pooling) for name, part in batches.items()}
+
+
+def at_most(examples: Sequence[Example], count: int | None) -> Sequence[Example]:
+    """Return the ``count`` examples that come first by content hash, in their order, or all where there are no more."""
+    return examples if count is None or len(examples) <= count else choose_rows(examples, count, ())
+
+
 def probe_task(
     model: Model,
     tokenizer: Tokenizer,
@@ -45,15 +70,8 @@ def probe_task(
     rows: int = ROWS,
     splits: Sequence[str] = ("validation", "test"),
 ) -> dict[str, float]:
-    """Return ``{split: metric}`` of a linear probe of ``model`` on a task.
-
-    At most ``rows`` training rows are used, chosen by content hash, the same for every model and seed.
-    """
-    train = task.splits["train"]
-    chosen = choose_rows(train, rows, ()) if len(train) > rows else train
-    parts = {"train": chosen} | {split: task.splits[split] for split in splits}
-    batches = {name: task_batches(part, tokenizer, max_length, BATCH, task.labels) for name, part in parts.items()}
-    extracted = {name: extract(model, part, pooling) for name, part in batches.items()}
+    """Return ``{split: metric}`` of a linear probe of ``model`` on a task, on the rows of :func:`task_features`."""
+    extracted = task_features(model, tokenizer, task, max_length, pooling, rows, splits)
     return probe(extracted.pop("train"), extracted, task.metric, task.kind == "regression")
 
 

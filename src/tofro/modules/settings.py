@@ -17,17 +17,37 @@ class MethodSettings:
     _target_: str = setting(MISSING, "function of a run's context that carries the method out")
     name: str = setting(MISSING, "name in run folders and reports")
     reads: list[str] = setting([], "config groups that bear on this method's result; others do not enter the run's identity")
+    reads_if_set: list[str] = setting([], "the same for groups that may be left at none, such as prompt")
     dropout: float = setting(
         0.1, "dropout of embeddings and feed-forward layers in training; attention dropout is 0", low=0, below=1
     )
-    measure: bool = setting(True, "measure the encoders before and after: held-out MLM, pair accuracy, probes")
+    measure: bool = setting(
+        True, "measure the encoders before and after: held-out MLM, pair accuracy, probes, neighbours, similarity"
+    )
+    measure_ft: bool = setting(False, "measure `ft` after training as `pre` is measured, beside its score on the task")
     pseudo_log_likelihood: int = setting(
         0, "held-out sentences scored by pseudo-log-likelihood, one token masked at a time; 0 leaves it out", low=0
     )
     probes: list[str] = setting(
         ["pydoc_kind", "pydoc_package", "pydoc_match"],
-        "tasks of conf/task that a linear probe measures, beside the run's own task",
+        "tasks of conf/task on which encoders are measured (probe, neighbours), beside the run's own task",
     )
+    tasks: list[str] = setting([], "files or folders of further tasks to measure on, read as task=file reads them")
+    probe_rows: int = setting(2000, "training rows of a probe and of neighbours, at most, chosen by content hash", low=4)
+    test_rows: Optional[int] = setting(
+        None, "test rows of these measures, at most, chosen by content hash; null means all", low=2
+    )
+    pooling: str = setting("mean", "how measures make one vector of a text's states", choices=("mean", "cls"))
+    sentences: int = setting(
+        512, "held-out sentences on which representations are compared (CKA, rank, uniformity); 0 leaves it out", low=0
+    )
+    few_shot: list[int] = setting(
+        [], "measure fine-tuning on so many examples of each class, for each of these numbers; costs time"
+    )
+    few_shot_draws: int = setting(5, "different choices of these examples; the result keeps each and their mean", low=1)
+    few_shot_steps: int = setting(60, "optimizer steps of a few-shot fine-tuning, 16 examples each", low=1)
+    few_shot_lr: float = setting(1e-4, "peak learning rate of a few-shot fine-tuning", above=0)
+    few_shot_splits: list[str] = setting([], "files that choose the examples, as a run writes them under few_shot/")
 
 
 @dataclass

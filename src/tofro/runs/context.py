@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from tofro.batches.datamodules import Loading
 from tofro.batches.order import key
 from tofro.config.build import build
-from tofro.encoders.folder import load_model
+from tofro.encoders.folder import find_transformer, load_model
 from tofro.encoders.model import Model, build_model
 from tofro.modules.base import Training
 from tofro.modules.clock import Clock
@@ -187,6 +187,7 @@ def open_start(place: str, cache: Path) -> Start:
     elif (path / "config.yaml").exists():
         raise ValueError(f"init_from: the run {place} is not finished; finish it with `tofro run`, or give another folder")
     else:
+        path = find_transformer(path)
         lineage = fingerprint_path(path, cache, None)
     opened = load_model(path, heads_may_be_missing=RETAINED_HEADS)
     if "task" in opened.model.heads:

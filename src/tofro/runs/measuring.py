@@ -1,65 +1,86 @@
-"""What is measured of an encoder: held-out masked words, sentence pairs, and linear probes on tasks.
+"""What is measured of an encoder: held-out language, the shape of its representations, and use on tasks (probe, neighbours,
+prompt, few-shot fine-tuning).
 
 In: a run's context and a model. Out: ``{"<split>/<what>_<encoder>": number}``. The measures of a starting point are kept under
-the cache, because every run from that point needs them; everything else is computed afresh.
+the cache, because every run from that point needs them; everything else is computed afresh. Leaves out how use on a task is
+measured (using.py) and what takes two models (comparing.py).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 
 from tofro.batches.labelled import task_batches
-from tofro.batches.pretraining import evaluation_batches, evaluation_sentences
-from tofro.config.build import build
-from tofro.config.compose import compose
+from tofro.batches.pretraining import evaluation_batches, evaluation_sentences, sentence_batches
 from tofro.encoders.model import Model
 from tofro.measures.leak import leak_accuracy
 from tofro.measures.mlm import retention, unigram, unigram_log_probabilities
-from tofro.measures.probes import probe_task
 from tofro.measures.pseudo import pseudo_log_likelihood
+from tofro.measures.similarity import effective_rank, pooled_layers, uniformity
 from tofro.measures.tasks import evaluate_task
 from tofro.modules.settings import MethodSettings
 from tofro.runs.context import Context
+from tofro.runs.few_shot import open_splits
 from tofro.runs.folder import write_json
 from tofro.runs.progress import progress
+from tofro.runs.using import Keep, measured_use, probe_tasks, wants_few_shot
 from tofro.text.fingerprint import hash_json
-from tofro.text.task import Task
 from tofro.tokens.segmenter import words_made_by
 
 BATCH = 64  # sequences of an evaluation batch; no measure depends on it
-VERSION = 1  # of the measures: a change makes kept ones stale
+VERSION = 2  # of the measures: a change makes kept ones stale
 
 
 def measure(context: Context, model: Model, encoder: str, lineage: str | None = None) -> dict[str, float]:
-    """Return retention (held-out MLM loss, pair accuracy) and use (linear probes) of ``model``, named for ``encoder``.
+    """Return all measures of ``model``: of language, of the shape of its representations, of its use (using.py), for ``encoder``.
 
-    With ``method.measure=false`` the probes are left out. With ``method.pseudo_log_likelihood`` so many held-out sentences are
-    scored, too.
+    With ``method.measure=false`` language alone is measured.
 
     Where there is a ``lineage``, a run or a folder that keeps the model, the measures are kept too, for the runs that start from
     it. They are found by the weights, not by that name: a run made again, by the clock or by other code, has other ones.
     """
     kept_by = None if lineage is None else hash_json([weights_hash(model), context.start.tokenizer.fingerprint])
-    held_out_by = [context.corpus.fingerprint, vars(context.settings("objective")), *words_made_by(context.corpus.words).values()]
-    known = _kept(context, kept_by, held_out_by, lambda: held_out(context, model))
-    if sentences := context.config.method.pseudo_log_likelihood:
-        by = [context.corpus.fingerprint, "pseudo-log-likelihood", sentences, context.config.objective.length]
-        known = known | _kept(context, kept_by, by, lambda: sentence_scores(context, model))
-    values = {f"validation/{name}_{encoder}": value for name, value in known.items()}
-    tasks = probe_tasks(context) if context.config.method.measure else []
-    with progress(f"probing {encoder}", "tasks", context.shown) as report:
+
+    def keep(made_by: list[Any], compute: Callable[[], dict[str, float]]) -> dict[str, float]:
+        return _kept(context, kept_by, made_by, compute)
+
+    values = {f"validation/{name}_{encoder}": value for name, value in measured_language(context, model, keep).items()}
+    if not context.config.method.measure:
+        return values
+    values |= {f"validation/{name}_{encoder}": value for name, value in measured_shape(context, model, keep).items()}
+    tasks = probe_tasks(context)
+    splits = open_splits(context, tasks) if wants_few_shot(context) else []
+    with progress(f"measuring {encoder}", "tasks", context.shown) as report:
         for done, task in enumerate(tasks):
             report(done, len(tasks))
-            by = [task.fingerprint, context.config.task.max_length]
-            scores = _kept(context, kept_by, by, lambda task=task: probe(context, model, task, ("test",)))  # type: ignore[misc]
-            values[f"test/probe_{task.name}_{encoder}"] = scores["test"]
+            used = measured_use(context, model, task, [split for own, split in splits if own is task], keep)
+            values |= {f"test/{name}_{encoder}": value for name, value in used.items()}
     return values
+
+
+def measured_language(context: Context, model: Model, keep: Keep) -> dict[str, float]:
+    """Return retention: held-out MLM loss and pair accuracy, and with ``method.pseudo_log_likelihood`` the score of sentences."""
+    held_out_by = [context.corpus.fingerprint, vars(context.settings("objective")), *words_made_by(context.corpus.words).values()]
+    known = keep(held_out_by, lambda: held_out(context, model))
+    if sentences := context.config.method.pseudo_log_likelihood:
+        by = [context.corpus.fingerprint, "pseudo-log-likelihood", sentences, context.config.objective.length]
+        known = known | keep(by, lambda: sentence_scores(context, model))
+    return known
+
+
+def measured_shape(context: Context, model: Model, keep: Keep) -> dict[str, float]:
+    """Return effective rank and uniformity of the last layer's features of held-out sentences."""
+    method = context.config.method
+    if not method.sentences:
+        return {}
+    by = [context.corpus.fingerprint, "shape", method.sentences, context.config.objective.length, method.pooling]
+    return keep(by, lambda: shape(context, model))
 
 
 def start_measures(context: Context, settings: MethodSettings) -> dict[str, float]:
@@ -121,9 +142,17 @@ def _held_out_batches(context: Context) -> Any:
     return evaluation_batches(context.store("validation"), context.start.tokenizer, context.settings("objective"), BATCH)
 
 
-def probe(context: Context, model: Model, task: Task, splits: Sequence[str] = ("validation", "test")) -> dict[str, float]:
-    """Return {split: score} of a linear probe of the encoder, fitted on the task's training rows."""
-    return probe_task(model, context.start.tokenizer, task, context.config.task.max_length, splits=splits)
+def shape(context: Context, model: Model) -> dict[str, float]:
+    """Return ``effective_rank`` and ``uniformity`` of the features of held-out sentences."""
+    features = sentence_layers(context, model)[-1]
+    return {"effective_rank": effective_rank(features), "uniformity": uniformity(features)}
+
+
+def sentence_layers(context: Context, model: Model) -> np.ndarray:
+    """Return the pooled states (L + 1, N, D) of N held-out sentences, the same in every run, in all layers."""
+    method, store, longest = context.config.method, context.store("validation"), context.config.objective.length - 2
+    starts, lengths = evaluation_sentences(store, method.sentences, longest)
+    return pooled_layers(model, sentence_batches(store, starts, lengths, context.start.tokenizer, BATCH), method.pooling)
 
 
 def task_score(context: Context, model: Model, split: str) -> float:
@@ -131,19 +160,3 @@ def task_score(context: Context, model: Model, split: str) -> float:
     task = context.task
     batches = task_batches(task.splits[split], context.start.tokenizer, context.config.task.max_length, BATCH, task.labels)
     return evaluate_task(model, batches, task)
-
-
-def probe_tasks(context: Context) -> list[Task]:
-    """Return the tasks to probe: the run's own, where its method has one, and those of ``method.probes``."""
-    names = [name for name in context.config.method.probes if name != context.config.task.name]
-    own = [context.task] if "task" in context.config.method.reads else []
-    others = [built_in_task(name) for name in names]
-    if not own and context.config.task.name in context.config.method.probes:
-        others.append(built_in_task(context.config.task.name))
-    return own + others
-
-
-@lru_cache(maxsize=16)
-def built_in_task(name: str) -> Any:
-    """Return a task of conf/task as it stands there."""
-    return build(compose([f"task={name}"]).task)

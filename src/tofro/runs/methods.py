@@ -21,6 +21,7 @@ from tofro.modules.fine_tuning import FineTuning
 from tofro.modules.pretraining import Pretraining
 from tofro.modules.settings import MethodSettings
 from tofro.modules.two_way import TwoWay
+from tofro.runs.comparing import changes
 from tofro.runs.context import Context
 from tofro.runs.fit import set_threads
 from tofro.runs.measuring import chance, measure, start_measures
@@ -29,6 +30,7 @@ from tofro.runs.outcome import (
     Outcome,
     adapted,
     cost_of,
+    few_shot_rows,
     fit_metrics,
     fresh_heads,
     lineage_of,
@@ -37,6 +39,7 @@ from tofro.runs.outcome import (
     task_data,
     train,
 )
+from tofro.runs.using import check_measures
 from tofro.tokens.languages import warn_of_rate
 
 
@@ -46,6 +49,7 @@ def carry_out(config: DictConfig, folder: Path) -> Outcome:
     set_threads(context.settings("trainer"))
     keep_large_buffers()
     reset_peak_memory()
+    check_measures(context)
     outcome: Outcome = build(config.method, context)
     return outcome
 
@@ -66,7 +70,7 @@ def pretrain(settings: MethodSettings, context: Context) -> Outcome:
         metrics=metrics | fit_metrics(report),
         cost=cost_of(report),
         lineage=lineage_of(context),
-        data={"corpus": context.corpus.fingerprint},
+        data={"corpus": context.corpus.fingerprint, **few_shot_rows(context)},
         notes=(*context.corpus.notes, *data.notes, *fresh_heads(context)),
     )
 
@@ -87,7 +91,7 @@ def fine_tune(settings: MethodSettings, context: Context) -> Outcome:
     assert_frozen(ft, before)
     save(context, ft=ft)
     start = start_measures(context, settings)
-    return adapted(context, ft, report, start | kept(start))
+    return adapted(context, ft, report, start | kept(start) | changes(context, context.start.model, ft))
 
 
 def kept(start: dict[str, float]) -> dict[str, float]:
@@ -127,4 +131,4 @@ def two_way(settings: MethodSettings, context: Context) -> Outcome:
     save(context, pre=pre, ft=ft)
     start = start_measures(context, settings)
     measured = measure(context, pre, "pre") if settings.measure and module.pre_moves else kept(start)
-    return adapted(context, ft, report, start | measured)
+    return adapted(context, ft, report, start | measured | changes(context, pre, ft))

@@ -19,9 +19,11 @@ from tofro.modules.base import TransferModule
 from tofro.modules.regularizers import Regularizers
 from tofro.runs import ranks
 from tofro.runs.context import Context
+from tofro.runs.few_shot import checksums
 from tofro.runs.fit import FitPlace, FitReport, fit
 from tofro.runs.loggers import close
-from tofro.runs.measuring import task_score
+from tofro.runs.measuring import measure, task_score
+from tofro.runs.using import probe_tasks, wants_few_shot
 from tofro.text.shuffling import shuffle_labels
 
 
@@ -95,15 +97,22 @@ def adapted(context: Context, ft: Model, report: FitReport, measured: dict[str, 
     """Return the outcome of a method that trained ``ft`` on the task; ``measured`` holds the measures of ``pre``."""
     task = context.task
     scores = {f"{split}/{task.metric}_ft": task_score(context, ft, split) for split in ("validation", "test")}
+    if context.config.method.measure and context.config.method.measure_ft:
+        scores |= measure(context, ft, "ft")
     return Outcome(
         score=f"test/{task.metric}_ft",
         metrics=scores | measured | floor(context) | fit_metrics(report),
         cost=cost_of(report),
         lineage=lineage_of(context),
-        data={"task": task.fingerprint},
+        data={"task": task.fingerprint, **few_shot_rows(context)},
         variant=context.config.control.name or "",
         notes=(*task.notes, *fresh_heads(context)),
     )
+
+
+def few_shot_rows(context: Context) -> dict[str, str]:
+    """Return the checksums of the rows that few-shot fine-tuning saw, where it was measured."""
+    return checksums(context, probe_tasks(context)) if wants_few_shot(context) else {}
 
 
 def floor(context: Context) -> dict[str, float]:

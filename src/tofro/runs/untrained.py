@@ -5,15 +5,14 @@ In: a method's settings and a run's context. Out: :class:`~tofro.runs.outcome.Ou
 
 from __future__ import annotations
 
-from tofro.config.build import build
 from tofro.encoders.model import build_model
 from tofro.measures.classic import tfidf_scores
 from tofro.measures.cost import peak_memory_mb
 from tofro.measures.tasks import evaluate_prompt
 from tofro.modules.settings import MethodSettings
 from tofro.runs.context import Context
-from tofro.runs.measuring import probe
 from tofro.runs.outcome import Outcome, floor, lineage_of
+from tofro.runs.using import frozen_use, scorer_of
 
 
 def prompt(settings: MethodSettings, context: Context) -> Outcome:
@@ -24,8 +23,7 @@ def prompt(settings: MethodSettings, context: Context) -> Outcome:
     for head in context.start.fresh:
         if head in model.heads:
             del model.heads[head]  # random weights know nothing: the scorer refuses a model without its head
-    length = context.config.task.max_length
-    scorer = build(context.config.prompt, model, context.start.tokenizer, task.labels, task.pair, length)
+    scorer = scorer_of(context, model, task)
     metrics = {f"{split}/{task.metric}_pre": evaluate_prompt(scorer, task, split) for split in ("validation", "test")}
     return Outcome(
         score=f"test/{task.metric}_pre",
@@ -53,10 +51,11 @@ def tfidf(settings: MethodSettings, context: Context) -> Outcome:
 
 
 def random_encoder(settings: MethodSettings, context: Context) -> Outcome:
-    """Probe an encoder with its initial weights, of the architecture and tokenizer that the other runs start from."""
+    """Measure an encoder with its initial weights, of the architecture and tokenizer that the other runs start from."""
     task, start = context.task, context.start
     model = build_model(start.model.settings, start.model.vocabulary, (), seed=context.config.seed)
-    metrics = {f"{split}/probe_{task.name}_random": value for split, value in probe(context, model, task).items()}
+    found = frozen_use(context, model, task, ("validation", "test"))
+    metrics = {f"{split}/{name}_{task.name}_random": value for split, used in found.items() for name, value in used.items()}
     return Outcome(
         score=f"test/probe_{task.name}_random",
         metrics=metrics | floor(context),

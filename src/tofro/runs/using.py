@@ -1,0 +1,137 @@
+"""How well an encoder serves tasks: linear probe, nearest neighbours, prompt, few-shot fine-tuning; and which tasks are asked.
+
+In: a run's context, a model, a task. Out: ``{"<what>_<task>": number}``, the task's metric on its test split. Texts are encoded
+once for a probe and for neighbours. Leaves out what is kept between runs (measuring.py) and how few shots are trained on
+(few_shot.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from tofro.config.build import build, resolve
+from tofro.config.compose import compose
+from tofro.config.identity import is_set
+from tofro.encoders.model import Model
+from tofro.measures.few_shot import Split
+from tofro.measures.neighbours import neighbours
+from tofro.measures.probes import at_most, probe, task_features
+from tofro.measures.tasks import evaluate_prompt
+from tofro.modules.prompting import Scorer
+from tofro.runs.context import Context
+from tofro.runs.few_shot import fine_tuned, open_splits, recipe
+from tofro.text.fingerprint import fingerprint_path
+from tofro.text.settings import TaskSettings
+from tofro.text.task import GENERIC_NAME, Task, read_task
+
+Keep = Callable[[list[Any], Callable[[], dict[str, float]]], dict[str, float]]  # (made by, compute) -> kept or computed
+
+
+def measured_use(context: Context, model: Model, task: Task, splits: Sequence[Split], keep: Keep) -> dict[str, float]:
+    """Return ``probe_<task>``, ``knn_<task>``, and where asked for ``prompt_<task>`` and ``few_shot_<k>_<task>``."""
+    method, length = context.config.method, context.config.task.max_length
+    read = [task.fingerprint, task.metric, length, method.test_rows]
+    found = keep([*read, method.probe_rows, method.pooling], lambda: frozen_use(context, model, task)["test"])
+    if has_prompt(context) and task is context.task:
+        prompt = OmegaConf.to_container(context.config.prompt, resolve=True)
+        found = found | keep([*read, prompt], lambda: prompted(context, model, task))
+    values = {f"{name}_{task.name}": value for name, value in found.items()}
+    for split in splits:
+        by = [*read, split.checksum, *recipe(context)]
+        mean, *draws = keep(by, lambda split=split: fine_tuned(context, model, task, split)).values()  # type: ignore[misc]
+        name = f"few_shot_{split.per_class}_{task.name}"
+        values |= {name: mean} | {f"{name}_draw_{draw}": value for draw, value in enumerate(draws)}
+    return values
+
+
+def frozen_use(context: Context, model: Model, task: Task, splits: Sequence[str] = ("test",)) -> dict[str, dict[str, float]]:
+    """Return {split: {``probe``, ``knn``}}: the metric of a linear probe and of nearest neighbours, on the same features."""
+    method, length = context.config.method, context.config.task.max_length
+    features = task_features(
+        model, context.start.tokenizer, task, length, method.pooling, method.probe_rows, splits, method.test_rows
+    )
+    train, regression = features.pop("train"), task.kind == "regression"
+    found = {
+        "probe": probe(train, features, task.metric, regression),
+        "knn": neighbours(train, features, task.metric, regression),
+    }
+    return {split: {name: values[split] for name, values in found.items()} for split in splits}
+
+
+def has_prompt(context: Context) -> bool:
+    """Say whether a prompt of the run's own task is among its measures."""
+    method = context.config.method
+    return "task" in method.reads and "prompt" in method.reads_if_set and is_set(context.config.prompt)
+
+
+def prompted(context: Context, model: Model, task: Task) -> dict[str, float]:
+    """Return ``prompt``: the metric on test of the config's prompt; nothing where the model lacks the head that it asks."""
+    kind: Any = resolve(context.config.prompt._target_)  # a Scorer's class
+    if kind.needs not in model.heads:
+        return {}
+    scorer = scorer_of(context, model, task)
+    test = at_most(task.splits["test"], context.config.method.test_rows)
+    return {"prompt": evaluate_prompt(scorer, replace(task, splits={"test": list(test)}), "test")}
+
+
+def scorer_of(context: Context, model: Model, task: Task) -> Scorer:
+    """Return the config's prompt on ``model``. ValueError where the head is missing or the words do not fit the task."""
+    length = context.config.task.max_length
+    scorer: Scorer = build(context.config.prompt, model, context.start.tokenizer, task.labels, task.pair, length)
+    return scorer
+
+
+def wants_few_shot(context: Context) -> bool:
+    """Say whether few-shot fine-tuning is to be measured."""
+    method = context.config.method
+    return method.measure and bool(method.few_shot or method.few_shot_splits)
+
+
+def probe_tasks(context: Context) -> list[Task]:
+    """Return the tasks to measure on: the run's own, those of ``method.probes`` and those of ``method.tasks``, no name twice.
+
+    A built-in task that bears the own one's name is left out. ValueError where another has the name of one before it.
+    """
+    method = context.config.method
+    own = [context.task] if "task" in method.reads else []
+    tasks = own + [built_in_task(name) for name in method.probes if not own or name != context.config.task.name]
+    for place in method.tasks:
+        task = task_at(place, fingerprint_path(place, context.cache))
+        if task.name in [each.name for each in tasks]:
+            raise ValueError(f"method.tasks: {place} is called {task.name}, as another task that is measured; rename it")
+        tasks.append(task)
+    return tasks
+
+
+@lru_cache(maxsize=16)
+def built_in_task(name: str) -> Any:
+    """Return a task of conf/task as it stands there."""
+    return build(compose([f"task={name}"]).task)
+
+
+@lru_cache(maxsize=16)
+def task_at(place: str, fingerprint: str) -> Task:
+    """Return the task in a file or folder whose content has this fingerprint."""
+    return read_task(TaskSettings(name=GENERIC_NAME, path=place))
+
+
+def check_measures(context: Context) -> None:
+    """Raise ValueError, before anything is trained, for measures that could not be made at the end."""
+    method = context.config.method
+    if not method.measure or not (method.tasks or wants_few_shot(context) or has_prompt(context)):
+        return
+    tasks = probe_tasks(context)
+    if wants_few_shot(context):
+        open_splits(context, tasks)
+    if has_prompt(context):
+        needs = scorer_of(context, context.start.model, context.task).needs
+        if needs in context.start.fresh:
+            raise ValueError(
+                f"prompt: the {needs} head, which this prompt asks, holds random weights; "
+                "set init_from to a folder that has one, or prompt=none"
+            )
