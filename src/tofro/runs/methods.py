@@ -130,5 +130,6 @@ def two_way(settings: MethodSettings, context: Context) -> Outcome:
     assert_frozen(ft, before)
     save(context, pre=pre, ft=ft)
     start = start_measures(context, settings)
+    moved = pre if module.pre_moves else context.start.model
     measured = measure(context, pre, "pre") if settings.measure and module.pre_moves else kept(start)
-    return adapted(context, ft, report, start | measured | changes(context, pre, ft))
+    return adapted(context, ft, report, start | measured | changes(context, moved, ft))
