@@ -7,7 +7,7 @@ import torch
 from tofro.batches.labelled import task_batches
 from tofro.encoders.model import Model, build_model
 from tofro.encoders.settings import EncoderSettings
-from tofro.measures.probes import probe_task
+from tofro.measures.probes import probe, task_features
 from tofro.measures.tasks import evaluate_prompt, evaluate_task, labels_of
 from tofro.modules.prompting import ClozeScorer
 from tofro.text.task import Example, Task
@@ -66,10 +66,14 @@ def test_a_prompt_answers_with_the_likeliest_label():
     assert evaluate_prompt(scorer, task, "test") == np.mean(likeliest == labels_of(task, "test"))
 
 
-def test_a_probe_of_a_task_uses_a_fixed_choice_of_training_rows():
+def test_features_of_a_task_are_of_a_fixed_choice_of_rows():
     task, model = make_task(), make_model(2)
-    first = probe_task(model, TOKENIZER, task, 16, rows=20)
-    assert first == probe_task(model, TOKENIZER, task, 16, rows=20)
-    assert set(first) == {"validation", "test"}
-    assert probe_task(model, TOKENIZER, task, 16, rows=20, splits=["test"]) == {"test": first["test"]}
-    assert first["test"] > 0.8  # the words alone decide, and even random features tell them apart
+    found = task_features(model, TOKENIZER, task, 16, rows=20, test_rows=5)
+    again = task_features(model, TOKENIZER, task, 16, rows=20, splits=["test"])
+    assert {name: len(rows.labels) for name, rows in found.items()} == {"train": 20, "validation": 5, "test": 5}
+    assert np.array_equal(found["train"].features, again["train"].features)
+    whole = {features.tobytes() for features in again["test"].features}
+    assert {features.tobytes() for features in found["test"].features} < whole
+    assert len(again["test"].labels) == len(task.splits["test"])
+    score = probe(again["train"], {"test": again["test"]}, "accuracy")["test"]
+    assert score > 0.8  # the words alone decide, and even random features tell them apart

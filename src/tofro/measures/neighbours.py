@@ -18,7 +18,7 @@ from tofro.measures.similarity import unit_rows
 
 NEIGHBOURS = 10
 CHUNK = 1024  # rows scored at once; bounds memory
-_DECIMALS = 9  # of a similarity: rounding of the last bits must decide nothing
+_STEPS = 1e9  # to which a similarity is compared: rounding of the last bits must decide nothing
 
 
 def nearest(train: np.ndarray, rows: np.ndarray, count: int = NEIGHBOURS) -> np.ndarray:
@@ -32,8 +32,11 @@ def nearest(train: np.ndarray, rows: np.ndarray, count: int = NEIGHBOURS) -> np.
     found = [np.zeros((0, count), np.int64)]
     with threadpool_limits(1):
         for start in range(0, len(rows), CHUNK):
-            similarity = np.round(rows[start : start + CHUNK] @ train.T, _DECIMALS)  # (m, N)
-            found.append(np.argsort(-similarity, axis=1, kind="stable")[:, :count])
+            similarity = np.rint(rows[start : start + CHUNK] @ train.T * _STEPS).astype(np.int64)  # (m, N)
+            far = np.arange(len(train)) - similarity * len(train)  # no two alike: by similarity, then by row
+            near = np.argpartition(far, count - 1, axis=1)[:, :count]
+            order = np.take_along_axis(far, near, axis=1).argsort(axis=1)
+            found.append(np.take_along_axis(near, order, axis=1))
     return np.concatenate(found)
 
 

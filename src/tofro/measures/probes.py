@@ -61,20 +61,6 @@ def at_most(examples: Sequence[Example], count: int | None) -> Sequence[Example]
     return examples if count is None or len(examples) <= count else choose_rows(examples, count, ())
 
 
-def probe_task(
-    model: Model,
-    tokenizer: Tokenizer,
-    task: Task,
-    max_length: int,
-    pooling: str = "mean",
-    rows: int = ROWS,
-    splits: Sequence[str] = ("validation", "test"),
-) -> dict[str, float]:
-    """Return ``{split: metric}`` of a linear probe of ``model`` on a task, on the rows of :func:`task_features`."""
-    extracted = task_features(model, tokenizer, task, max_length, pooling, rows, splits)
-    return probe(extracted.pop("train"), extracted, task.metric, task.kind == "regression")
-
-
 def extract(model: Model, batches: Iterable[Batch], pooling: str = "mean") -> Rows:
     """Return the pooled last states and labels of all sequences, in the order of their sample index where batches have one."""
     features, labels, samples = [], [], []
