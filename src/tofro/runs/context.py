@@ -142,9 +142,9 @@ class Context:
             yield from document
             report(reading.done, reading.total)
 
-    def model_for_task(self) -> Model:
-        """Return a fresh ``ft``: a copy of its start with a new task head, drawn from the run's seed."""
-        model = copy.deepcopy(self.start_ft.model)
+    def model_for_task(self, start: Model | None = None) -> Model:
+        """Return a fresh ``ft``: a copy of its start, or of ``start``, with a new task head, drawn from the run's seed."""
+        model = copy.deepcopy(self.start_ft.model if start is None else start)
         regression = self.task.kind == "regression"
         model.add_task_head(1 if regression else len(self.task.labels), regression, seed=self.config.seed)
         model.dropout = self.config.method.dropout
@@ -161,7 +161,8 @@ class Context:
         budget = self.settings("budget")
         schedule = build(self.config.schedule)
         clock = Clock(budget, steps_per_epoch)
-        return Training(self.settings("optimizer"), schedule, clock, self.config.seed, budget.clip, budget.accumulate)
+        optimizer, seed = self.settings("optimizer"), self.config.seed
+        return Training(optimizer, schedule, clock, seed, budget.clip, budget.accumulate, budget.clip_pre)
 
 
 def open_start(place: str, cache: Path) -> Start:
