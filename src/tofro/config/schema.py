@@ -18,8 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 from tofro.batches.settings import ObjectiveSettings
 from tofro.config.errors import ConfigError, did_you_mean
 from tofro.declare import setting
-from tofro.encoders.settings import MODERNBERT, ONLY_IN, EncoderSettings, TopKSettings, TuningSettings
-from tofro.modules.settings import BudgetSettings, MethodSettings, OptimizerSettings, ScheduleSettings
+from tofro.encoders.settings import MODERNBERT, ONLY_IN, EncoderSettings, LoraSettings, TopKSettings, TuningSettings
+from tofro.modules.settings import BudgetSettings, MethodSettings, OptimizerSettings, ScheduleSettings, WiseSettings
 from tofro.objectives.settings import AlignmentSettings, ContrastiveSettings
 from tofro.runs.settings import LoggerSettings, TrainerSettings
 from tofro.text.settings import CorpusSettings, HubSettings, TaskSettings
@@ -61,14 +61,14 @@ SETTINGS: dict[str, dict[str, type]] = {
     "encoder": {"settings": EncoderSettings},
     "objective": {"settings": ObjectiveSettings},
     "alignment": {"settings": AlignmentSettings, "contrastive_settings": ContrastiveSettings},
-    "tuning": {"settings": TuningSettings, "top_k_settings": TopKSettings},
+    "tuning": {"settings": TuningSettings, "top_k_settings": TopKSettings, "lora_settings": LoraSettings},
     "prompt": {"settings": PromptSettings},
     "optimizer": {"settings": OptimizerSettings},
     "schedule": {"settings": ScheduleSettings},
     "budget": {"settings": BudgetSettings},
     "trainer": {"settings": TrainerSettings},
     "logger": {"settings": LoggerSettings},
-    "method": {"settings": MethodSettings},
+    "method": {"settings": MethodSettings, "wise_settings": WiseSettings},
 }
 ROOT = "run_settings"
 NEUTRAL_GROUPS = ("trainer", "logger")

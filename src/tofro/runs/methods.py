@@ -15,17 +15,18 @@ from omegaconf import DictConfig
 
 from tofro.batches.datamodules import PretrainingData
 from tofro.config.build import build
-from tofro.encoders.tuning import assert_frozen
+from tofro.encoders.model import Model
+from tofro.encoders.tuning import settle
 from tofro.measures.cost import reset_peak_memory
 from tofro.modules.fine_tuning import FineTuning
 from tofro.modules.pretraining import Pretraining
 from tofro.modules.settings import MethodSettings
 from tofro.modules.two_way import TwoWay
 from tofro.runs.context import Context
-from tofro.runs.fit import set_threads
+from tofro.runs.fit import FitReport, set_threads
 from tofro.runs.measuring import chance, measure, start_measures
 from tofro.runs.memory import keep_large_buffers
-from tofro.runs.outcome import Outcome, adapted, cost_of, fit_metrics, fresh_heads, lineage_of, save, task_data, train
+from tofro.runs.outcome import Outcome, adapted, cost_of, fit_metrics, fresh_heads, lineage_of, save, task_data, train, tuned
 from tofro.tokens.languages import warn_of_rate
 
 
@@ -62,16 +63,20 @@ def pretrain(settings: MethodSettings, context: Context) -> Outcome:
 
 def fine_tune(settings: MethodSettings, context: Context) -> Outcome:
     """Train ``ft`` on the task, in full or in part; ``pre`` keeps its weights."""
-    task = context.task
-    ft = context.model_for_task()
-    build(context.config.tuning, ft)
-    data = task_data(context)
-    before = {name: value.clone() for name, value in ft.state_dict().items()}
-    report = train(context, FineTuning(ft, task, context.training(data.steps_per_epoch)), data)
-    assert_frozen(ft, before)
+    ft = tuned(context)
+    report = fit_task(context, ft)
     save(context, ft=ft)
     start = start_measures(context, settings)
     return adapted(context, ft, report, start | kept(start))
+
+
+def fit_task(context: Context, ft: Model) -> FitReport:
+    """Train ``ft``, tuned, on the task alone, and leave it an ordinary model."""
+    data = task_data(context)
+    before = {name: value.clone() for name, value in ft.state_dict().items()}
+    report = train(context, FineTuning(ft, context.task, context.training(data.steps_per_epoch)), data)
+    settle(ft, before)
+    return report
 
 
 def kept(start: dict[str, float]) -> dict[str, float]:
@@ -82,8 +87,7 @@ def kept(start: dict[str, float]) -> dict[str, float]:
 def two_way(settings: MethodSettings, context: Context) -> Outcome:
     """Train ``ft`` on the task and align ``pre`` and ``ft``, so that both move."""
     task, alignment = context.task, context.config.alignment
-    ft = context.model_for_task()
-    build(context.config.tuning, ft)
+    ft = tuned(context)
     pre = copy.deepcopy(context.start.model)
     pre.dropout = settings.dropout
     data = task_data(context)
@@ -102,7 +106,7 @@ def two_way(settings: MethodSettings, context: Context) -> Outcome:
         context.training(data.steps_per_epoch),
     )
     report = train(context, module, data)
-    assert_frozen(ft, before)
+    settle(ft, before)
     save(context, pre=pre, ft=ft)
     start = start_measures(context, settings)
     moved = settings.measure and alignment.weight > 0 and alignment.direction != "to_ft"
