@@ -22,7 +22,7 @@ from tofro.runs.context import RETAINED_HEADS, Context
 from tofro.runs.measuring import BATCH, measure, start_measures, task_score
 from tofro.runs.methods import fit_task, kept
 from tofro.runs.outcome import Outcome, adapted, cost_of, fit_metrics, floor, fresh_heads, lineage_of, save, train, tuned
-from tofro.text.corpus import Corpus, corpus_of_task
+from tofro.text.corpus import corpus_of_task
 from tofro.tokens.languages import find_words
 from tofro.tokens.store import TokenStore, open_store
 
@@ -52,14 +52,14 @@ def wise(settings: WiseSettings, context: Context) -> Outcome:
         raise ValueError(f"method.alphas: {outside[0]:g} is not between 0, the start, and 1, the fine-tuned encoder")
     start, task = context.start.model, context.task
     ft = tuned(context)
-    if ft.settings != start.settings:
+    if (ft.settings, ft.vocabulary) != (start.settings, start.vocabulary):
         raise ValueError(
             "init_from_ft: method=wise needs two encoders of one architecture, with nothing but weights between them"
         )
     report = fit_task(context, ft)
     pre = interpolate(start, start.encoder, ft.encoder, settings.alpha)
     save(context, pre=pre, ft=ft)
-    scores = {}
+    scores: dict[str, float] = {}
     for alpha in settings.alphas:
         between = interpolate(ft, start.encoder, ft.encoder, alpha)
         names = {split: f"{split}/{task.metric}_at_{alpha:g}_ft" for split in ("validation", "test")}
@@ -84,16 +84,14 @@ def continued_mlm(settings: MethodSettings, context: Context) -> Outcome:
         unit="segment",
         length=context.config.task.max_length,
     )
-    texts = corpus_of_task(task, context.settings("corpus"))
-    texts = replace(texts, words=find_words(texts, context.settings("corpus"), objective.mask_unit))
-    stores = [_store(context, texts, split) for split in ("train", "validation")]
-    data = PretrainingData(*stores, start.tokenizer, objective, context.loading())
+    learnt, held_out = text_stores(context, objective.mask_unit)
+    data = PretrainingData(learnt, held_out, start.tokenizer, objective, context.loading())
     pre = copy.deepcopy(start.model)
     pre.dropout = settings.dropout
     report = train(context, Pretraining(pre, objective, context.training(data.steps_per_epoch)), data)
     save(context, pre=pre)
     metrics = {
-        f"validation/mlm_loss_texts_{name}": _loss(context, each, stores[1], objective)
+        f"validation/mlm_loss_texts_{name}": _loss(context, each, held_out, objective)
         for name, each in {"start": start.model, "pre": pre}.items()
     }
     metrics |= start_measures(context, settings) | (measure(context, pre, "pre") if settings.measure else {})
@@ -107,9 +105,17 @@ def continued_mlm(settings: MethodSettings, context: Context) -> Outcome:
     )
 
 
-def _store(context: Context, texts: Corpus, split: str) -> TokenStore:
-    with ranks.first_alone():
-        return open_store(context.cache / "stores", texts, split, context.start.tokenizer)
+def text_stores(context: Context, mask_unit: str) -> tuple[TokenStore, TokenStore]:
+    """Return the token stores of the task's training and validation texts, each text a document; the test texts stay unread."""
+    settings = context.settings("corpus")
+    texts = corpus_of_task(context.task, settings)
+    texts = replace(texts, words=find_words(texts, settings, mask_unit))
+
+    def opened(split: str) -> TokenStore:
+        with ranks.first_alone():
+            return open_store(context.cache / "stores", texts, split, context.start.tokenizer)
+
+    return opened("train"), opened("validation")
 
 
 def _loss(context: Context, model: Model, store: TokenStore, objective: ObjectiveSettings) -> float:
