@@ -7,11 +7,13 @@ import dataclasses
 import pytest
 import torch
 
+from tests.modules.conftest import Bench
 from tofro.encoders.model import Model, build_model
 from tofro.encoders.settings import EncoderSettings, LoraSettings, TuningSettings
 from tofro.encoders.tuning import train_head, train_lora
+from tofro.modules import base
 from tofro.modules.optimizers import adamw, clip_per_encoder, parameter_groups
-from tofro.modules.settings import OptimizerSettings
+from tofro.modules.settings import BudgetSettings, OptimizerSettings
 
 SETTINGS = EncoderSettings(layers=2, width=16, heads=2, intermediate=32, max_positions=32)
 LAYER = ("attention.qkv", "attention.output", "attention.norm", "feed_forward.up", "feed_forward.down", "feed_forward.norm")
@@ -133,3 +135,12 @@ def test_each_encoder_is_clipped_to_its_own_norm(largest: float, largest_pre: fl
     norms = clip_per_encoder(models, largest, largest_pre)
     assert {name: float(norm) for name, norm in norms.items()} == {"ft": 10.0, "pre": 10.0}
     assert {name: pytest.approx(float(each.weight.grad.norm()), rel=1e-4) for name, each in models.items()} == expected  # type: ignore[union-attr]
+
+
+def test_a_step_clips_pre_to_the_budget_s_own_norm(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    budget, seen = BudgetSettings(steps=2, batch=16, best=False), []
+    monkeypatch.setattr(base, "clip_per_encoder", lambda models, *norms: seen.append(norms) or clip_per_encoder(models, *norms))
+    module = bench.two_way(budget, weight=1.0)
+    module.training_settings = dataclasses.replace(module.training_settings, clip_pre=0.25)
+    bench.fit(module, budget, "clipped")
+    assert seen == [(1.0, 0.25)] * 2

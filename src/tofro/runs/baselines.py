@@ -1,4 +1,4 @@
-"""Baselines that need no loss of their own: what two-way transfer must be compared with (docs/algorithms.md, section 5b).
+"""Baselines that need no loss of their own: what two-way transfer must be compared with (docs/algorithms.md, section 4).
 
 In: a method's settings and a run's context. Out: :class:`~tofro.runs.outcome.Outcome`. Partial tunings are presets over
 ``fine_tune`` (methods.py), intermediate-task training is ``init_from`` a fine-tuned run.
