@@ -40,7 +40,7 @@ def test_encoders(option: str) -> None:
 @pytest.mark.parametrize("option", options("tuning"))
 def test_tunings(option: str, model: Model) -> None:
     model.add_task_head(2, seed=0)
-    build(compose([f"tuning={option}"]).tuning, model)
+    build(compose([f"tuning={option}"]).tuning, model, 0)
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert any(name.startswith("heads.task") for name in trained)
     assert any(name.startswith("encoder") for name in trained) is (option != "head")

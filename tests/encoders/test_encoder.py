@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -17,8 +18,8 @@ from tofro.encoders.attention import _flash_applies, attend
 from tofro.encoders.layout import Layout
 from tofro.encoders.model import Model, build_model
 from tofro.encoders.pooling import pool
-from tofro.encoders.settings import EncoderSettings
-from tofro.encoders.tuning import train_all, train_head, train_top_k
+from tofro.encoders.settings import EncoderSettings, LoraSettings, TopKSettings, TuningSettings
+from tofro.encoders.tuning import train_all, train_bias, train_head, train_lora, train_norm, train_top_k
 from tofro.objectives.language import mlm_loss
 
 from .conftest import SMALL, VOCABULARY, make_batch, randomise, unpad
@@ -367,12 +368,22 @@ def test_mean_pooling_sums_in_fp32() -> None:
     torch.testing.assert_close(pooled, torch.full((2, 4), float(states[0, 0])), atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize(("tune", "depth"), [(train_all, 0), (lambda model: train_top_k(model, 1), 3), (train_head, 4)])
-def test_no_graph_below_the_lowest_trainable_layer(model: Model, tune: object, depth: int) -> None:
+TUNINGS = [
+    (train_all, TuningSettings(), 0),
+    (train_bias, TuningSettings(), 0),  # the embeddings' norm has a bias
+    (train_norm, TuningSettings(), 0),
+    (train_lora, LoraSettings(rank=2), 1),
+    (train_top_k, TopKSettings(k=1), 3),
+    (train_head, TuningSettings(), 4),
+]
+
+
+@pytest.mark.parametrize(("tune", "settings", "depth"), TUNINGS)
+def test_no_graph_below_the_lowest_trainable_layer(model: Model, tune: Any, settings: Any, depth: int) -> None:
     batch = make_batch(LENGTHS)
     with torch.no_grad():
         full = model.encoder(batch)
-    tune(model)  # type: ignore[operator]
+    tune(settings, model, 0)
     assert model.encoder.frozen_depth == depth
     recording: list[bool] = []
     for layer in model.encoder.layers:
@@ -385,7 +396,7 @@ def test_no_graph_below_the_lowest_trainable_layer(model: Model, tune: object, d
 
 def test_a_frozen_encoder_saves_no_activations(model: Model) -> None:
     batch, saved = make_batch(LENGTHS), []
-    train_head(model)
+    train_head(TuningSettings(), model, 0)
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: saved.append(tensor) or tensor, lambda tensor: tensor):
         states = model.encoder(batch)
         assert not saved

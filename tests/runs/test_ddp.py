@@ -69,10 +69,10 @@ class Seen:
 def _listening(seen: Seen) -> Iterator[None]:
     clip, step = base.clip_per_encoder, base.TransferModule.training_step
 
-    def clipped(models: Any, largest: float) -> Any:
+    def clipped(models: Any, *largest: float | None) -> Any:
         named = ((f"{key}.{name}", each) for key, model in models.items() for name, each in model.named_parameters())
         seen.gradients.append({name: each.grad.clone() for name, each in named if each.grad is not None})
-        return clip(models, largest)
+        return clip(models, *largest)
 
     def stepped(self: Any, batch: Batch, index: int) -> Any:
         seen.counts.append(batch.counts)

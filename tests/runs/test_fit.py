@@ -14,6 +14,7 @@ from tests.modules.conftest import bench as bench
 from tests.modules.conftest import start as start
 from tests.modules.conftest import task as task
 from tests.modules.conftest import tokenizer as tokenizer
+from tofro.encoders.settings import TopKSettings, TuningSettings
 from tofro.encoders.tuning import assert_frozen, train_head, train_top_k
 from tofro.modules.settings import BudgetSettings
 from tofro.runs.checkpoint_io import newest_intact
@@ -40,17 +41,20 @@ def test_activation_checkpointing_changes_no_bit(bench: Bench) -> None:
     modules = []
     for checkpointing in (False, True):
         modules.append(bench.two_way(BUDGET, weight=0.5))
-        train_top_k(modules[-1].model("ft"), 1)
+        train_top_k(TopKSettings(k=1), modules[-1].model("ft"), 0)
         bench.fit(modules[-1], BUDGET, str(checkpointing), activation_checkpointing=checkpointing)
         assert modules[-1].model("pre").encoder.checkpointing is checkpointing
     assert same_weights(*modules)
     assert rows_of(bench.folder / "False") == rows_of(bench.folder / "True")
 
 
-@pytest.mark.parametrize("tuning", [train_head, lambda model: train_top_k(model, 1)])
-def test_frozen_parameters_stay_bit_identical(bench: Bench, tuning: Any) -> None:
+HEAD, TOP = (train_head, TuningSettings()), (train_top_k, TopKSettings(k=1))
+
+
+@pytest.mark.parametrize(("tune", "settings"), [HEAD, TOP])
+def test_frozen_parameters_stay_bit_identical(bench: Bench, tune: Any, settings: Any) -> None:
     ft = bench.ft()
-    tuning(ft)
+    tune(settings, ft, 0)
     before = {name: value.clone() for name, value in ft.state_dict().items()}
     bench.fit(bench.full(BUDGET, ft), BUDGET, "partial")
     assert_frozen(ft, before)

@@ -223,7 +223,8 @@ def _bad_entry(entry: Any, parent: str, known: Known) -> str:
     """Return what is wrong with one entry of a defaults list, or an empty text."""
     if isinstance(entry, str):
         names = {"_self_", ROOT, *SETTINGS.get(parent, {}), *(path.stem for path in (known.conf / parent).glob("*.yaml"))}
-        return "" if entry in names else _joined(f"no config {entry}", did_you_mean(entry, names))
+        name = entry.partition("@")[0]  # what follows is the package
+        return "" if name in names else _joined(f"no config {name}", did_you_mean(name, names))
     if not isinstance(entry, dict) or len(entry) != 1:
         return f"an entry is a name or one `group: option`, not {entry}"
     ((key, option),) = entry.items()

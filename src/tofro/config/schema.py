@@ -18,8 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 from tofro.batches.settings import ObjectiveSettings
 from tofro.config.errors import ConfigError, did_you_mean
 from tofro.declare import setting
-from tofro.encoders.settings import MODERNBERT, ONLY_IN, EncoderSettings, TopKSettings, TuningSettings
-from tofro.modules.settings import BudgetSettings, MethodSettings, OptimizerSettings, ScheduleSettings
+from tofro.encoders.settings import MODERNBERT, ONLY_IN, EncoderSettings, LoraSettings, TopKSettings, TuningSettings
+from tofro.modules.settings import BudgetSettings, MethodSettings, OptimizerSettings, ScheduleSettings, WiseSettings
 from tofro.objectives.settings import (
     AlignmentSettings,
     ContrastiveSettings,
@@ -75,7 +75,7 @@ SETTINGS: dict[str, dict[str, type]] = {
         "infonce_settings": InfoNCESettings,
         "divergence_settings": DivergenceSettings,
     },
-    "tuning": {"settings": TuningSettings, "top_k_settings": TopKSettings},
+    "tuning": {"settings": TuningSettings, "top_k_settings": TopKSettings, "lora_settings": LoraSettings},
     "regularizer": {"settings": RegularizerSettings},
     "prompt": {"settings": PromptSettings},
     "optimizer": {"settings": OptimizerSettings},
@@ -83,7 +83,7 @@ SETTINGS: dict[str, dict[str, type]] = {
     "budget": {"settings": BudgetSettings},
     "trainer": {"settings": TrainerSettings},
     "logger": {"settings": LoggerSettings},
-    "method": {"settings": MethodSettings},
+    "method": {"settings": MethodSettings, "wise_settings": WiseSettings},
     "control": {"settings": ControlSettings},
 }
 ROOT = "run_settings"

@@ -57,7 +57,12 @@ ONLY_IN = {
 class TuningSettings:
     """Which parameters of a model train."""
 
-    _target_: str = setting(MISSING, "function (model) -> None that sets requires_grad")
+    _target_: str = setting(MISSING, "function (settings, model, seed) -> None that sets requires_grad")
+    reinitialise: int = setting(
+        0,
+        "highest layers whose weights, with the pooler's, are drawn anew before training; 0 draws none, not the pooler's",
+        low=0,
+    )
 
 
 @dataclass
@@ -65,3 +70,16 @@ class TopKSettings(TuningSettings):
     """The task head and the k highest layers train."""
 
     k: int = setting(1, "layers that train, counted from the top", low=1)
+
+
+@dataclass
+class LoraSettings(TuningSettings):
+    """The task head trains, and beside linear maps of the encoder differences of low rank."""
+
+    rank: int = setting(8, "rank r of the difference that each adapted map learns", low=1)
+    alpha: float = setting(16.0, "the difference is scaled by alpha / rank", above=0)
+    dropout: float = setting(0.0, "dropout of what goes into the difference", low=0, below=1)
+    targets: list[str] = setting(
+        ["attention.qkv"],
+        "linear maps of every layer to adapt: attention.qkv, attention.output, feed_forward.up, feed_forward.down",
+    )

@@ -52,6 +52,7 @@ class Training:
     seed: int
     clip: float = 1.0
     accumulate: int = 1
+    clip_pre: float | None = None  # of `pre`, where it is not `clip`
 
 
 class TransferModule(pl.LightningModule):
@@ -182,7 +183,7 @@ class TransferModule(pl.LightningModule):
 
         The gradient is the sum over ranks, so all decide alike, on their devices and without asking the host.
         """
-        norms = clip_per_encoder(self.trained, self.training_settings.clip)
+        norms = clip_per_encoder(self.trained, self.training_settings.clip, self.training_settings.clip_pre)
         skipped = not_finite(norms.values()) if norms else torch.zeros((), device=self.device)
         optimizer.found_inf = self.skipped = skipped  # read by fused optimizers: at 1 they leave weights and state alone
         for name, norm in norms.items():

@@ -51,6 +51,17 @@ class MethodSettings:
 
 
 @dataclass
+class WiseSettings(MethodSettings):
+    """Weights between an encoder's start and the same encoder fine-tuned."""
+
+    alpha: float = setting(0.5, "where between start (0) and `ft` (1) the encoder of models/pre lies", low=0, high=1)
+    alphas: list[float] = setting(
+        [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0],
+        "where to score the task with the heads of `ft`, each from 0 to 1",
+    )
+
+
+@dataclass
 class OptimizerSettings:
     """AdamW, without decay on biases and norms."""
 
@@ -61,6 +72,14 @@ class OptimizerSettings:
     beta2: float = setting(0.98, "decay of the second moment", low=0, below=1)
     eps: float = setting(1e-6, "added to the root of the second moment", above=0)
     weight_decay: float = setting(0.01, "decoupled weight decay", low=0)
+    weight_decay_pre: Optional[float] = setting(None, "weight decay of `pre` in two-way runs; null means weight_decay", low=0)
+    layer_decay: float = setting(
+        1.0,
+        "the highest layer's rate is this times the heads', the next one's this times that, and so on down to the embeddings; "
+        "1 is off",
+        above=0,
+        high=1,
+    )
 
 
 @dataclass
@@ -88,6 +107,7 @@ class BudgetSettings:
     patience: Optional[int] = setting(None, "evaluations without improvement after which the run stops; null means never", low=1)
     best: bool = setting(True, "restore the weights of the best evaluation at the end")
     clip: float = setting(1.0, "largest gradient norm, per encoder; 0 means no clipping", low=0)
+    clip_pre: Optional[float] = setting(None, "largest gradient norm of `pre` in two-way runs; null means clip", low=0)
     max_skipped: int = setting(
         10, "steps in a row whose loss or gradient is not finite, after which the run stops; each is skipped", low=1
     )

@@ -20,8 +20,10 @@ FLOORS = {  # what any method must beat: method or metric suffix -> how it is ca
     "tfidf": "TF-IDF + logistic",
     "random_encoder": "random encoder",
 }
-LEAVES_PRE = frozenset({"full", "partial", "prompt", *FLOORS})  # these methods have no gradient at `pre`
-_FIRST = ("pretrain", "full", "partial", "prompt", "two_way")
+LEAVES_PRE = frozenset(
+    {"full", "partial", "lora", "bitfit", "from_scratch", "prompt", *FLOORS}
+)  # these methods have no gradient at `pre`
+_FIRST = ("pretrain", "full", "partial", "lora", "bitfit", "from_scratch", "prompt", "two_way", "wise", "continued_mlm")
 _TEMPLATE = re.compile(r"[,;]?\s*template\s*\S*\s*$")
 
 

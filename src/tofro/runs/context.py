@@ -143,15 +143,15 @@ class Context:
             yield from document
             report(reading.done, reading.total)
 
-    def model_for_task(self) -> Model:
-        """Return a fresh ``ft``: a copy of its start with a new task head, drawn from the run's seed."""
-        return self.add_task_head(copy.deepcopy(self.start_ft.model))
+    def model_for_task(self, start: Model | None = None) -> Model:
+        """Return a fresh ``ft``: a copy of its start, or of ``start``, with a new task head, drawn from the run's seed."""
+        return self.add_task_head(copy.deepcopy(self.start_ft.model if start is None else start))
 
-    def random_model_for_task(self) -> Model:
-        """Return an ``ft`` of its start's architecture that has learnt nothing."""
+    def random_start(self) -> Model:
+        """Return a model of the architecture that ``ft`` starts from, which has learnt nothing."""
         start = self.start_ft.model
-        seed = key(self.config.seed, "random ft")  # not the seed of a pretraining, whose start it would be
-        return self.add_task_head(build_model(start.settings, start.vocabulary, RETAINED_HEADS, seed=seed))
+        seed = key(self.config.seed, "random")  # not the seed of a pretraining, whose start it would be
+        return build_model(start.settings, start.vocabulary, RETAINED_HEADS, seed=seed)
 
     def add_task_head(self, model: Model, encoder: str = "ft") -> Model:
         """Give ``model`` a new head for the task and the run's dropout; ``pre`` draws another one than ``ft``. Return it."""
@@ -172,7 +172,8 @@ class Context:
         budget = self.settings("budget")
         schedule = build(self.config.schedule)
         clock = Clock(budget, steps_per_epoch)
-        return Training(self.settings("optimizer"), schedule, clock, self.config.seed, budget.clip, budget.accumulate)
+        optimizer, seed = self.settings("optimizer"), self.config.seed
+        return Training(optimizer, schedule, clock, seed, budget.clip, budget.accumulate, budget.clip_pre)
 
 
 def open_start(place: str, cache: Path) -> Start:

@@ -15,7 +15,8 @@ from omegaconf import DictConfig
 
 from tofro.batches.datamodules import PretrainingData
 from tofro.config.build import build
-from tofro.encoders.tuning import assert_frozen
+from tofro.encoders.model import Model
+from tofro.encoders.tuning import settle
 from tofro.measures.cost import reset_peak_memory
 from tofro.modules.fine_tuning import FineTuning
 from tofro.modules.pretraining import Pretraining
@@ -23,7 +24,7 @@ from tofro.modules.settings import MethodSettings
 from tofro.modules.two_way import TwoWay
 from tofro.runs.comparing import changes
 from tofro.runs.context import Context
-from tofro.runs.fit import set_threads
+from tofro.runs.fit import FitReport, set_threads
 from tofro.runs.measuring import chance, measure, start_measures
 from tofro.runs.memory import keep_large_buffers
 from tofro.runs.outcome import (
@@ -38,6 +39,7 @@ from tofro.runs.outcome import (
     save,
     task_data,
     train,
+    tuned,
 )
 from tofro.runs.using import check_measures
 from tofro.tokens.languages import warn_of_rate
@@ -77,21 +79,26 @@ def pretrain(settings: MethodSettings, context: Context) -> Outcome:
 
 def fine_tune(settings: MethodSettings, context: Context) -> Outcome:
     """Train ``ft`` on the task, in full or in part; ``pre`` keeps its weights."""
-    config, task = context.config, context.task
-    if not config.control.task_loss or config.control.shuffle_pairing:
-        raise ValueError(f"control={config.control.name}: method={settings.name} has no alignment; use a two-way method")
-    if config.regularizer.replay and config.regularizer.replay_encoder == "pre":
-        raise ValueError(f"regularizer.replay_encoder=pre: method={settings.name} trains ft alone; use replay_encoder=ft")
-    ft = context.model_for_task()
-    build(config.tuning, ft)
-    data = task_data(context)
-    before = {name: value.clone() for name, value in ft.state_dict().items()}
-    module = FineTuning(ft, task, context.training(data.steps_per_epoch), regularizers(context))
-    report = train(context, module, data)
-    assert_frozen(ft, before)
+    ft = tuned(context)
+    report = fit_task(context, ft)
     save(context, ft=ft)
     start = start_measures(context, settings)
     return adapted(context, ft, report, start | kept(start) | changes(context, context.start.model, ft))
+
+
+def fit_task(context: Context, ft: Model) -> FitReport:
+    """Train ``ft``, tuned, on the task alone, and leave it an ordinary model."""
+    config = context.config
+    if not config.control.task_loss or config.control.shuffle_pairing:
+        raise ValueError(f"control={config.control.name}: method={config.method.name} has no alignment; use a two-way method")
+    if config.regularizer.replay and config.regularizer.replay_encoder == "pre":
+        raise ValueError(f"regularizer.replay_encoder=pre: method={config.method.name} trains ft alone; use replay_encoder=ft")
+    data = task_data(context)
+    before = {name: value.clone() for name, value in ft.state_dict().items()}
+    module = FineTuning(ft, context.task, context.training(data.steps_per_epoch), regularizers(context))
+    report = train(context, module, data)
+    settle(ft, before)
+    return report
 
 
 def kept(start: dict[str, float]) -> dict[str, float]:
@@ -102,8 +109,7 @@ def kept(start: dict[str, float]) -> dict[str, float]:
 def two_way(settings: MethodSettings, context: Context) -> Outcome:
     """Train ``ft`` on the task and align ``pre`` and ``ft``, so that both move."""
     task, alignment, control = context.task, context.settings("alignment"), context.settings("control")
-    ft = context.random_model_for_task() if control.random_ft else context.model_for_task()
-    build(context.config.tuning, ft)
+    ft = tuned(context, context.random_start() if control.random_ft else None)
     pre = copy.deepcopy(context.start.model)
     pre.dropout = settings.dropout
     if alignment.compares == "logits" or alignment.pre_task:
@@ -127,7 +133,7 @@ def two_way(settings: MethodSettings, context: Context) -> Outcome:
     )
     before = {name: value.clone() for name, value in ft.state_dict().items()}
     report = train(context, module, data)
-    assert_frozen(ft, before)
+    settle(ft, before)
     save(context, pre=pre, ft=ft)
     start = start_measures(context, settings)
     moved = pre if module.pre_moves else context.start.model

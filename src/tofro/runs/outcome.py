@@ -13,6 +13,7 @@ from tofro.batches.datamodules import PretrainingData, Replay, TaskData
 from tofro.config.build import build
 from tofro.encoders.folder import save_model
 from tofro.encoders.model import Model
+from tofro.encoders.tuning import reinitialise
 from tofro.measures.classic import majority_score
 from tofro.measures.cost import peak_memory_mb
 from tofro.modules.base import TransferModule
@@ -38,6 +39,14 @@ class Outcome:
     data: dict[str, str] = field(default_factory=dict)
     variant: str = ""
     notes: tuple[str, ...] = ()
+
+
+def tuned(context: Context, start: Model | None = None) -> Model:
+    """Return a fresh ``ft`` (from ``start``, where it is not the config's own), of which that trains which the tuning says."""
+    ft, tuning, seed = context.model_for_task(start), context.config.tuning, context.config.seed
+    reinitialise(ft, tuning.reinitialise, seed)
+    build(tuning, ft, seed)
+    return ft
 
 
 def task_data(context: Context) -> TaskData:

@@ -2,7 +2,7 @@
 
 In: a file, a glob, or a folder with train and validation files (files.py says which kinds). Out: a ``Corpus`` that reads its
 files again for every pass and holds one document at a time. Where there is no validation file, documents are held out by their
-content, so that the choice is the same on every machine and equal documents stay on one side.
+content, so that the choice is the same on every machine and equal documents stay on one side. A task's texts make a corpus too.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from tofro.text.files import find_files, open_file, stem_of
 from tofro.text.fingerprint import fingerprint_path, hash_json
 from tofro.text.sentences import splitter_version
 from tofro.text.settings import CorpusSettings, word_source
+from tofro.text.task import Task
 
 GENERIC_NAME = "text"  # conf/corpus/text.yaml; the file's own name says more in a run folder
 
@@ -85,6 +86,20 @@ def corpus_of(
     held_out = None if validation else settings.validation_share
     words = word_source(settings.words, settings.language)
     return Corpus(name, hash_json([contents, read_as, held_out]), splits, words=words, unit=unit)
+
+
+def corpus_of_task(task: Task, settings: CorpusSettings) -> Corpus:
+    """Return the training and validation texts of a task as a corpus without labels: a document for each example.
+
+    A text, or each text of a pair, is a sentence of its document. Of ``settings`` only the language counts, and where words come
+    from; the test split is left out.
+    """
+    splits = {
+        split: [[text for text in (example.text_a, example.text_b) if text] for example in task.splits[split]]
+        for split in ("train", "validation")
+    }
+    words = word_source(settings.words, settings.language)
+    return Corpus(f"{task.name}-texts", hash_json(["texts", task.fingerprint]), splits, words=words)
 
 
 def _content(files: list[Path]) -> str:
