@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from tofro.batches.labelled import LabelledBuilder, task_batches
 from tofro.batches.packing import NO_TARGET, Packed, fill, pack, ragged, share_counts, to_batch
+from tofro.batches.pretraining import evaluation_sentences, sentence_batches
 from tofro.batches.types import Batch
+from tofro.tokens.store import TokenStore
 from tofro.tokens.tokenizer import Tokenizer
 
 
@@ -161,3 +163,17 @@ def test_scores_are_floats_and_unknown_labels_are_named(tokenizer: Tokenizer) ->
     assert task_batches([Row("river", None, "a")], tokenizer, 16, 2)[0].labels is None
     with pytest.raises(ValueError, match="label 'c' does not occur in the training split"):
         task_batches([Row("river", None, "c")], tokenizer, 16, 2, ("a", "b"))
+
+
+def test_chosen_sentences_become_sequences_of_their_own(store: TokenStore, tokenizer: Tokenizer) -> None:
+    starts, lengths = evaluation_sentences(store, 37, 9)
+    assert len(starts) == len(np.unique(starts)) == 37
+    assert lengths.max() == 9
+    seen = []
+    for batch in sentence_batches(store, starts, lengths, tokenizer, 8):
+        assert batch.size <= 8
+        for row, part in zip(batch.samples.tolist(), batch.tokens.split(np.diff(batch.cu_seqlens.numpy()).tolist()), strict=True):
+            seen.append(row)
+            text = store.ids[starts[row] : starts[row] + lengths[row]].tolist()
+            assert part.tolist() == [tokenizer.cls_id, *text, tokenizer.sep_id]
+    assert sorted(seen) == list(range(37))

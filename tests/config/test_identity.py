@@ -135,6 +135,23 @@ def test_a_group_that_the_method_does_not_read_stays_out() -> None:
     assert identify("method=tfidf", "encoder=tiny", "optimizer.lr=1", "budget.batch=2") == identify("method=tfidf")
 
 
+def test_a_group_that_may_be_left_at_none_counts_where_it_is_set() -> None:
+    prompted = identify("method=full", "prompt=pydoc_kind")
+    assert prompted != identify("method=full") == identify("method=full", "prompt=none")
+    assert prompted != identify("method=full", "prompt=pydoc_kind", "prompt.template=1")
+    assert identify("method=tfidf", "prompt=pydoc_kind") == identify("method=tfidf")
+
+
+def test_lists_of_paths_count_by_content(tmp_path: Path) -> None:
+    for name, text in {"a": "one", "b": "one", "c": "two"}.items():
+        (tmp_path / f"{name}.csv").write_text(text, encoding="utf-8")
+    for key in ("method.tasks", "method.few_shot_splits"):
+        a, b, c = (identify("method=full", f"{key}=[{tmp_path / name}.csv]") for name in "abc")
+        assert a == b != c
+        assert identify("method=full", f"{key}=[]") == identify("method=full")
+        assert not any(str(tmp_path) in str(value) for value in a.full.values())
+
+
 def test_what_a_task_is_called_does_not_matter() -> None:
     renamed = identify("method=tfidf", "task.name=mine")
     assert renamed.id == identify("method=tfidf").id

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import tofro.encoders.folder as folder_module
-from tofro.encoders.folder import load_model, save_model
+from tofro.encoders.folder import find_transformer, load_model, save_model
 from tofro.encoders.model import Model, build_model
 
 from .conftest import SMALL, VOCABULARY, StandInTokenizer, randomise
@@ -233,3 +233,17 @@ def test_a_tokenizer_of_another_model_is_named(model: Model, tmp_path: Path) -> 
     save_model(tmp_path / "model", model, StandInTokenizer(entries=VOCABULARY + 1))
     with pytest.raises(ValueError, match=r"vocab\.txt: the tokenizer has 513 entries.*512"):
         load_model(tmp_path / "model")
+
+
+def test_a_folder_of_parts_says_where_its_encoder_lies(written: Path, tmp_path: Path) -> None:
+    assert find_transformer(written) == written
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    assert find_transformer(whole) == whole  # nothing to go by: opening it tells what is missing
+    modules = [{"path": "1_Pooling", "type": "a.Pooling"}, {"path": "0_Transformer", "type": "a.Transformer"}]
+    (whole / "modules.json").write_text(json.dumps(modules))
+    assert find_transformer(whole) == whole / "0_Transformer"
+    for text in ("[]", "{", '[{"path": "x"}]', "3"):
+        (whole / "modules.json").write_text(text)
+        with pytest.raises(ValueError, match=r"modules\.json: names no Transformer"):
+            find_transformer(whole)
