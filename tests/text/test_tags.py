@@ -185,7 +185,7 @@ def test_word_metrics_are_those_of_scikit_learn(metric: str) -> None:
     from sklearn.metrics import accuracy_score, f1_score
 
     predicted, true = drawn(1)
-    flat = [sum(rows, []) for rows in (true, predicted)]
+    flat = [[tag for row in rows for tag in row] for rows in (true, predicted)]
     expected = accuracy_score(*flat) if metric == "accuracy" else f1_score(*flat, average="macro")
     assert score_counts(count_tags(metric, TAGS, predicted, true)) == pytest.approx(expected)
 

@@ -22,8 +22,8 @@ class Batch:
     """A packed micro-batch and, where the objective needs them, its targets.
 
     ``counts`` holds what this rank's share of the global batch contains over all its micro-batches (``masked`` tokens, ``pairs``,
-    ``samples``, ``tagged`` words that have a token), so that a loss is a sum divided by a global count and never a mean of means. A training batch also tells
-    the ``global_tokens``, of all ranks.
+    ``samples``, ``tagged`` words that have a token), so that a loss is a sum divided by a global count and never a mean of means.
+    A training batch also tells the ``global_tokens``, of all ranks.
     """
 
     tokens: Tensor  # (T,) int64

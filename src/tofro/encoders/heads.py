@@ -1,7 +1,7 @@
 """What turns states into predictions: heads that match those of Hugging Face's BERT and ModernBERT weight for weight.
 
-In: states ``(T, D)`` of an encoder, or pooled states ``(B, D)``, or those of words ``(W, D)``. Out: fp32-ready logits. Left out: the token embedding, which
-the MLM head borrows from the encoder at call time, and dropout, which the model applies.
+In: states ``(T, D)`` of an encoder, or pooled states ``(B, D)``, or those of words ``(W, D)``. Out: fp32-ready logits. Left out:
+the token embedding, which the MLM head borrows from the encoder at call time, and dropout, which the model applies.
 """
 
 from __future__ import annotations

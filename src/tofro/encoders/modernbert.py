@@ -1,8 +1,8 @@
 """The Hugging Face side of ModernBERT: what its config.json says and how it names its tensors.
 
-In and out: plain dictionaries and tensors, no files (folder.py has those). ``ModernBertForMaskedLM`` and the classes that classify
-texts and tokens all call their own dense map ``head``, so the canonical names tell them apart: ``mlm`` and ``pooler``. No class
-has a pair head; it lies in tofro_heads.safetensors.
+In and out: plain dictionaries and tensors, no files (folder.py has those). ``ModernBertForMaskedLM`` and the two classes that
+classify, texts or tokens, call their own dense map ``head``, so the canonical names tell them apart: ``mlm`` and ``pooler``. No
+class has a pair head; it lies in tofro_heads.safetensors.
 """
 
 from __future__ import annotations

@@ -145,8 +145,8 @@ class Context:
     def model_for_task(self) -> Model:
         """Return a fresh ``ft``: a copy of its start with a new task head, drawn from the run's seed."""
         model = copy.deepcopy(self.start_ft.model)
-        regression = self.task.kind == "regression"
-        model.add_task_head(1 if regression else len(self.task.labels), regression, seed=self.config.seed)
+        regression, words = self.task.kind == "regression", self.task.kind == "tags"
+        model.add_task_head(1 if regression else len(self.task.labels), regression, self.config.seed, words)
         model.dropout = self.config.method.dropout
         return model
 

@@ -45,7 +45,8 @@ def carve(
     """Split rows into (kept, held out): those whose ``position`` in [0, 1) is below ``share`` are held out.
 
     At least one row is held out, and every label keeps a row: a label found only among the rows held out moves back whole.
-    ``labels`` returns those of a row: one, none in regression, several where words have tags. Raises ValueError where neither side can be given a row.
+    ``labels`` returns those of a row: one, none in regression, several where words have tags. Raises ValueError where neither
+    side can be given a row.
     """
     positions = [position(row) for row in rows]
     lowest = min(positions, default=0.0)
