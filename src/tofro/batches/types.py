@@ -59,6 +59,12 @@ class Batch:
         return self.positions[self.tagged] > 0  # [CLS] has position 0
 
     @property
+    def texts(self) -> Tensor:
+        """Which of the sequences each tagged word is in, (W,) int64, rising."""
+        assert self.tagged is not None, "the batch has no tagged words"
+        return torch.searchsorted(self.cu_seqlens[1:].long(), self.tagged, right=True)
+
+    @property
     def targets(self) -> Tensor:
         """What the task's loss compares with: labels (B,), or tags (W,), NO_TARGET where a word has no token."""
         if self.tags is not None:

@@ -20,11 +20,14 @@ from tofro.encoders.model import Model
 from tofro.encoders.pooling import pool
 from tofro.measures.linear import fit_logistic, fit_ridge
 from tofro.measures.scores import score
+from tofro.measures.tags import extract_words, fit_words, word_states
+from tofro.modules.metrics import TagMetric
 from tofro.text.task import Task, choose_rows
 from tofro.tokens.tokenizer import Tokenizer
 
 BATCH = 64  # sequences of a forward pass; has no bearing on the result beyond rounding
 ROWS = 2000  # training rows of a probe; more cost time and change little
+WORDS = 20_000  # training words of a probe of tags
 _CONSTANT = 1e-6  # a feature that varies less than this share of its size carries nothing but rounding
 
 
@@ -49,12 +52,38 @@ def probe_task(
 
     At most ``rows`` training rows are used, chosen by content hash, the same for every model and seed.
     """
+    if task.kind == "tags":
+        return _probe_words(model, tokenizer, task, max_length, rows, splits)
     train = task.splits["train"]
     chosen = choose_rows(train, rows, ()) if len(train) > rows else train
     parts = {"train": chosen} | {split: task.splits[split] for split in splits}
     batches = {name: task_batches(part, tokenizer, max_length, BATCH, task.labels) for name, part in parts.items()}
     extracted = {name: extract(model, part, pooling) for name, part in batches.items()}
     return probe(extracted.pop("train"), extracted, task.metric, task.kind == "regression")
+
+
+def _probe_words(
+    model: Model, tokenizer: Tokenizer, task: Task, max_length: int, rows: int, splits: Sequence[str]
+) -> dict[str, float]:
+    """Return the same for tags: a probe of the state of each word's first token; a word without a token counts as O.
+
+    Of the training texts at most ``rows`` and of their words the first ``WORDS`` are used.
+    """
+    train = task.splits["train"]
+    chosen = choose_rows(train, rows, ()) if len(train) > rows else train
+    features, tags = extract_words(model, task_batches(chosen, tokenizer, max_length, BATCH, task.labels))
+    if np.unique(tags[:WORDS]).size < 2:
+        raise ValueError("task: the training words hold a single tag, so there is nothing to probe")
+    standardise = Standardiser(features[:WORDS])
+    fitted = fit_words(standardise(features[:WORDS]), tags[:WORDS])
+    scores = {}
+    for split in splits:
+        metric = TagMetric(task.metric, task.labels)
+        for batch in task_batches(task.splits[split], tokenizer, max_length, BATCH, task.labels):
+            answers = torch.from_numpy(fitted.predict(standardise(word_states(model, batch))))
+            metric.update(torch.nn.functional.one_hot(answers, len(task.labels)), batch)
+        scores[split] = float(metric.compute())
+    return scores
 
 
 def extract(model: Model, batches: Iterable[Batch], pooling: str = "mean") -> Rows:

@@ -50,10 +50,8 @@ class TagMetric(Metric):
 
     def update(self, logits: Tensor, batch: Batch) -> None:
         """Count the words of ``batch``, for which ``logits`` are (W, C)."""
-        assert batch.tagged is not None
         assert batch.tags is not None
-        text = torch.searchsorted(batch.cu_seqlens[1 : batch.size + 1].long(), batch.tagged, right=True)  # (W,)
-        sizes = torch.bincount(text, minlength=batch.size).tolist()  # words of each text
+        sizes = torch.bincount(batch.texts, minlength=batch.size).tolist()  # words of each text
         best = torch.where(batch.seen, logits.argmax(-1), len(self.labels))
         names = (*self.labels, OUTSIDE)
         predicted, true = ([[names[tag] for tag in row.tolist()] for row in words.split(sizes)] for words in (best, batch.tags))
