@@ -21,7 +21,8 @@ from tofro.tokens.tokenizer import Tokenizer
 class Row:
     text_a: str
     text_b: str | None
-    label: str | float
+    label: str | float | tuple[str, ...]
+    words: tuple[str, ...] = ()
 
 
 @settings(max_examples=60, deadline=None)
@@ -55,7 +56,7 @@ def test_packing_agrees_with_a_loop(tokenizer: Tokenizer, rows: list[tuple[int, 
     batch = to_batch(packed, np.arange(len(rows)))
     assert batch.size == len(rows)
     assert batch.max_length == max(np.diff(offsets))
-    assert batch.counts == {"samples": len(rows), "tokens": len(tokens), "masked": 0, "pairs": 0}
+    assert batch.counts == {"samples": len(rows), "tokens": len(tokens), "masked": 0, "pairs": 0, "tagged": 0}
 
 
 def test_ragged_ranges() -> None:
@@ -70,7 +71,7 @@ def test_counts_are_those_of_the_whole_share(tokenizer: Tokenizer) -> None:
     shared = share_counts(batches)
     assert len({batch.counts["tokens"] for batch in batches}) == 3
     assert all(
-        batch.counts == {"samples": 3, "tokens": sum(b.tokens.numel() for b in batches), "masked": 0, "pairs": 0}
+        batch.counts == {"samples": 3, "tokens": sum(b.tokens.numel() for b in batches), "masked": 0, "pairs": 0, "tagged": 0}
         for batch in shared
     )
 

@@ -29,6 +29,7 @@ def make_batch(lengths: list[int], vocabulary: int = VOCABULARY, seed: int = 0) 
         cu_seqlens=torch.cat([torch.zeros(1, dtype=torch.int64), sizes.cumsum(0)]).int(),
         max_length=max(lengths),
         masked=torch.arange(0, int(sizes.sum()), 5),
+        tagged=torch.arange(int(sizes.sum())),
     )
 
 
@@ -112,16 +113,19 @@ def hf() -> Any:
             name: getattr(transformers, name)
             for name in (
                 "AutoModel",
+                "AutoModelForTokenClassification",
                 "BertConfig",
                 "BertModel",
                 "BertForMaskedLM",
                 "BertForPreTraining",
                 "BertForNextSentencePrediction",
                 "BertForSequenceClassification",
+                "BertForTokenClassification",
                 "ModernBertConfig",
                 "ModernBertModel",
                 "ModernBertForMaskedLM",
                 "ModernBertForSequenceClassification",
+                "ModernBertForTokenClassification",
             )
         }
     )

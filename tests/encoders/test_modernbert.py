@@ -17,8 +17,13 @@ from tofro.encoders.settings import EncoderSettings
 
 from .conftest import VOCABULARY, StandInTokenizer, assert_equal, make_batch, outputs_of, padded, randomise, unpad
 
-KINDS = ["ModernBertModel", "ModernBertForMaskedLM", "cls", "mean", "regression"]
-HEADS = {"cls": {"num_labels": 3}, "mean": {"num_labels": 3}, "regression": {"num_labels": 1, "problem_type": "regression"}}
+HEADS = {
+    "cls": {"num_labels": 3},
+    "mean": {"num_labels": 3},
+    "regression": {"num_labels": 1, "problem_type": "regression"},
+    "tags": {"num_labels": 5},
+}
+KINDS = ["ModernBertModel", "ModernBertForMaskedLM", *HEADS]
 LENGTHS = [40, 9, 31, 1, 23]  # shorter and longer than the window, and two that attention pads together
 TINY = EncoderSettings(
     family="modernbert",
@@ -54,9 +59,15 @@ def make_hf(hf: Any, kind: str, settings: EncoderSettings, attention: str = "sdp
         **HEADS.get(kind, {}),
     )
     config._attn_implementation = attention
-    model = getattr(hf, "ModernBertForSequenceClassification" if kind in HEADS else kind)(config).eval()
+    model = getattr(hf, class_of(kind))(config).eval()
     randomise(model)
     return model
+
+
+def class_of(kind: str) -> str:
+    if kind == "tags":
+        return "ModernBertForTokenClassification"
+    return "ModernBertForSequenceClassification" if kind in HEADS else kind
 
 
 def hf_outputs_of(model: Any, kind: str, lengths: list[int] = LENGTHS) -> dict[str, torch.Tensor]:
@@ -68,7 +79,9 @@ def hf_outputs_of(model: Any, kind: str, lengths: list[int] = LENGTHS) -> dict[s
     result = {f"layer {index}": unpad(states, batch) for index, states in enumerate(said.hidden_states)}
     if kind == "ModernBertForMaskedLM":
         result["mlm"] = unpad(said.logits, batch)
-    if kind in HEADS:
+    if kind == "tags":
+        result["task"] = unpad(said.logits, batch)
+    elif kind in HEADS:
         result["task"] = said.logits.squeeze(-1) if kind == "regression" else said.logits
     return result
 
@@ -90,11 +103,11 @@ def test_reads_what_transformers_writes(hf: Any, kind: str, attention: str, tmp_
 def test_transformers_reads_what_is_written(hf: Any, kind: str, tmp_path: Path) -> None:
     heads = ["mlm"] if kind == "ModernBertForMaskedLM" else []
     settings = dataclasses.replace(TINY, head_pooling="mean" if kind == "mean" else "cls")
-    classes = 3 if kind in ("cls", "mean") else None
-    ours = build_model(settings, VOCABULARY, heads, classes=classes, regression=kind == "regression")
+    classes = None if kind == "regression" else HEADS.get(kind, {}).get("num_labels")
+    ours = build_model(settings, VOCABULARY, heads, 0.0, 0, classes, regression=kind == "regression", words=kind == "tags")
     randomise(ours)
     save_model(tmp_path / "model", ours, StandInTokenizer())
-    open_as = getattr(hf, "ModernBertForSequenceClassification" if kind in HEADS else kind)
+    open_as = getattr(hf, "AutoModelForTokenClassification" if kind == "tags" else class_of(kind))
     theirs, report = open_as.from_pretrained(tmp_path / "model", output_loading_info=True)
     assert not any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     assert_equal(outputs_of(ours, make_batch(LENGTHS)), hf_outputs_of(theirs.eval(), kind))

@@ -20,8 +20,12 @@ from .conftest import VOCABULARY, StandInTokenizer, assert_equal, make_batch, ou
 SIZES = {"tiny": (2, 128), "mini": (4, 256), "small": (4, 512), "medium": (8, 512), "base": (12, 768)}
 SLOW = pytest.mark.slow
 EVERY_SIZE = [pytest.param(name, marks=SLOW if name in ("small", "medium", "base") else ()) for name in SIZES]
-TASKS = {"classification": {"num_labels": 3}, "regression": {"num_labels": 1, "problem_type": "regression"}}
-CLASSES = ["BertModel", "BertForMaskedLM", "BertForPreTraining", "BertForNextSentencePrediction", "classification", "regression"]
+TASKS = {
+    "classification": {"num_labels": 3},
+    "regression": {"num_labels": 1, "problem_type": "regression"},
+    "tags": {"num_labels": 5},
+}
+CLASSES = ["BertModel", "BertForMaskedLM", "BertForPreTraining", "BertForNextSentencePrediction", *TASKS]
 LENGTHS = [24, 9, 1, 17]
 
 
@@ -42,9 +46,15 @@ def make_hf(hf: Any, kind: str, settings: EncoderSettings) -> Any:
         attention_probs_dropout_prob=0.0,
         **TASKS.get(kind, {}),
     )
-    model = getattr(hf, "BertForSequenceClassification" if kind in TASKS else kind)(config).eval()
+    model = getattr(hf, class_of(kind))(config).eval()
     randomise(model)
     return model
+
+
+def class_of(kind: str) -> str:
+    if kind == "tags":
+        return "BertForTokenClassification"
+    return "BertForSequenceClassification" if kind in TASKS else kind
 
 
 def hf_outputs_of(model: Any, kind: str) -> dict[str, torch.Tensor]:
@@ -59,6 +69,8 @@ def hf_outputs_of(model: Any, kind: str) -> dict[str, torch.Tensor]:
         return result | {"mlm": unpad(said.logits, batch)}
     if kind == "BertForNextSentencePrediction":
         return result | {"pair": said.logits}
+    if kind == "tags":
+        return result | {"task": unpad(said.logits, batch)}
     if kind in TASKS:
         return result | {"task": said.logits.squeeze(-1) if kind == "regression" else said.logits}
     return result
@@ -73,11 +85,13 @@ def check_reading(hf: Any, kind: str, settings: EncoderSettings, folder: Path) -
 
 def check_writing(hf: Any, kind: str, settings: EncoderSettings, folder: Path) -> None:
     heads = {"BertForMaskedLM": ["mlm"], "BertForPreTraining": ["mlm", "pair"], "BertForNextSentencePrediction": ["pair"]}
-    classes = {"classification": 3}.get(kind)
-    ours = build_model(settings, VOCABULARY, heads.get(kind, ["pooler"]), classes=classes, regression=kind == "regression")
+    classes = {"classification": 3, "tags": 5}.get(kind)
+    wanted = [] if kind == "tags" else heads.get(kind, ["pooler"])
+    ours = build_model(settings, VOCABULARY, wanted, 0.0, 0, classes, regression=kind == "regression", words=kind == "tags")
     randomise(ours)
     save_model(folder, ours, StandInTokenizer())
-    open_as = getattr(hf, "AutoModel" if kind == "BertModel" else "BertForSequenceClassification" if kind in TASKS else kind)
+    automatic = {"BertModel": "AutoModel", "tags": "AutoModelForTokenClassification"}
+    open_as = getattr(hf, automatic.get(kind, class_of(kind)))
     theirs, report = open_as.from_pretrained(folder, output_loading_info=True)
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
@@ -146,6 +160,23 @@ def test_heads_without_a_class_survive_and_transformers_ignores_them(hf: Any, tm
     assert not any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     assert theirs.config.id2label == {0: "bad", 1: "fair", 2: "good"}
     assert_equal(outputs_of(again.model, make_batch(LENGTHS)), hf_outputs_of(theirs.eval(), "classification"))
+
+
+@pytest.mark.parametrize("heads", [(), ("mlm", "pair")])
+def test_tags_keep_their_names_and_the_heads_beside_them(hf: Any, tmp_path: Path, heads: tuple[str, ...]) -> None:
+    names = ("B-person", "I-person", "O")
+    ours = build_model(settings_of("tiny"), VOCABULARY, heads, classes=3, words=True)
+    assert ours.task_heads == ("task",)
+    randomise(ours)
+    save_model(tmp_path / "model", ours, StandInTokenizer(), names)
+    again = load_model(tmp_path / "model")
+    assert (again.labels, again.model.tags_words, again.made_anew) == (names, True, ())
+    assert again.model.state_dict().keys() == ours.state_dict().keys()
+    assert all(torch.equal(tensor, again.model.state_dict()[name]) for name, tensor in ours.state_dict().items())
+    theirs, report = hf.AutoModelForTokenClassification.from_pretrained(tmp_path / "model", output_loading_info=True)
+    assert not any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert theirs.config.id2label == dict(enumerate(names))
+    assert_equal(outputs_of(again.model, make_batch(LENGTHS)), hf_outputs_of(theirs.eval(), "tags"))
 
 
 def test_attention_dropout_is_named_and_not_kept(hf: Any, tmp_path: Path) -> None:

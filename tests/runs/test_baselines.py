@@ -11,6 +11,7 @@ import torch
 from tests.modules.conftest import same_weights
 from tests.runs.conftest import LONG, Chain, carry_out, hash_of
 from tests.runs.test_run import assert_same, interrupt
+from tofro.batches.order import key
 from tofro.config.compose import compose
 from tofro.encoders.folder import load_model
 from tofro.encoders.interpolation import interpolate
@@ -75,7 +76,7 @@ def test_from_scratch_has_the_start_s_shape_and_nothing_of_its_weights(chain: Ch
         with pytest.raises(RuntimeError, match="seen"):
             carry_out([*overrides, f"outputs_dir={tmp_path}"])
     assert seen[0].settings == start.settings
-    expected = build_model(start.settings, start.vocabulary, RETAINED_HEADS, seed=0)
+    expected = build_model(start.settings, start.vocabulary, RETAINED_HEADS, seed=key(0, "random"))
     assert same_weights(seen[0].encoder, expected.encoder)
 
 

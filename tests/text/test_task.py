@@ -146,12 +146,7 @@ def test_bad_rows_are_counted(write_rows):
         (some_rows(9), {"kind": "regression"}, r"own\.jsonl:1: label 'no' is no finite number"),
         (some_rows(9, [0.5, 1e999]), {"kind": "regression"}, r"own\.jsonl:2: "),
         (some_rows(2), {}, r"too few to hold some out"),
-        (
-            [{"tokens": ["a"], "tags": ["O"]}],
-            {},
-            r"own\.jsonl:1: tokens and tags make a token tagging task, which is not supported yet",
-        ),
-        ([{"text": ["a"], "label": "no"}], {}, r"own\.jsonl:1: 'text' is a list; token tagging is not supported yet"),
+        ([{"text": ["a"], "label": "no"}], {}, r"own\.jsonl:1: 'text' is sound, but 'label' is no list of tags"),
         ([{"question": "q", "context": "c", "answers": []}], {}, r"question answering task, which is not supported"),
     ],
 )
@@ -219,10 +214,9 @@ def test_real_tasks_load_with_their_published_counts(shared, name):
     assert max(Counter(type(example.label) for example in task.splits["test"]).values()) == sizes["test"]
 
 
-@pytest.mark.parametrize(("name", "message"), [("wnut17", "token tagging"), ("squad2_subset", "question answering")])
-def test_real_tasks_of_other_kinds_are_refused(shared, name, message):
-    with pytest.raises(ValueError, match=message):
-        task_of(shared / "tasks" / name)
+def test_a_real_task_of_another_kind_is_refused(shared):
+    with pytest.raises(ValueError, match="question answering"):
+        task_of(shared / "tasks" / "squad2_subset")
 
 
 def test_rows_keep_unicode_and_order(write_rows):

@@ -1,7 +1,8 @@
 """Task batches: labelled examples, tokenised once, packed for any choice of samples.
 
-In: examples with one text or two, a tokenizer, the longest sequence. Out: :class:`~tofro.batches.types.Batch` with labels:
-int64 class numbers, or float32 scores. Texts that do not fit are cut at their ends, the longer one first.
+In: examples with one text or two, or with words, a tokenizer, the longest sequence. Out: :class:`~tofro.batches.types.Batch` with
+labels: int64 class numbers, or float32 scores; or with the tags of words (tags.py). Texts that do not fit are cut at their ends,
+the longer one first.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 from tofro.batches.order import evaluation_share
 from tofro.batches.packing import pack, to_batch
 from tofro.batches.pairs import share_room
+from tofro.batches.tags import WordTags, number_tags, tokenise_words
 from tofro.batches.types import Batch
 from tofro.tokens.tokenizer import Tokenizer
 
@@ -32,15 +34,20 @@ class Labelled(Protocol):
         """Second text of a pair."""
 
     @property
-    def label(self) -> str | float:
-        """Name of the class, or score."""
+    def label(self) -> str | float | tuple[str, ...]:
+        """Name of the class, or score, or the tag of each word."""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words where they are tagged, else none."""
 
 
 class LabelledBuilder:
     """Builds the packed batch of any of ``examples``.
 
-    ``labels`` are the class names in order; an empty tuple means scores, None means that labels are left out. Raises
-    ValueError for a label that is not among them. ``cut`` counts the examples that were too long.
+    ``labels`` are the names of classes or tags in order; an empty tuple means scores, None means that labels are left out. Raises
+    ValueError for a label that is not among them. ``cut`` counts the examples that were too long, ``lost`` the words without a
+    token and the examples that have any.
     """
 
     def __init__(
@@ -48,20 +55,34 @@ class LabelledBuilder:
     ) -> None:
         """Tokenise the texts."""
         self.tokenizer = tokenizer
-        first = [example.text_a for example in examples]
         self.pair = bool(examples) and examples[0].text_b is not None
-        second = [example.text_b or "" for example in examples] if self.pair else []
-        self.ids, self.word_starts, offsets = _encode(first + second, tokenizer)
+        self.tags: WordTags | None = None
+        self.labels: np.ndarray | None = None
         parts = 2 if self.pair else 1
+        room = max_length - 1 - parts
+        given = [example.label for example in examples]
+        if examples and examples[0].words:
+            words = tokenise_words([example.words for example in examples], tokenizer)
+            self.ids, self.word_starts, offsets = words.ids, words.word_starts, words.offsets
+            self.tags = WordTags(words, room, None if labels is None else number_tags(given, labels))
+        else:
+            first = [example.text_a for example in examples]
+            second = [example.text_b or "" for example in examples] if self.pair else []
+            self.ids, self.word_starts, offsets = _encode(first + second, tokenizer)
+            self.labels = None if labels is None else _numbers(given, labels)
         self.starts = offsets[:-1].reshape(parts, -1).T  # (n, parts)
         lengths = np.diff(offsets).reshape(parts, -1).T
-        room = max_length - 1 - parts
         if self.pair:
             self.lengths = np.stack(share_room(lengths[:, 0], lengths[:, 1], room, room % 2), axis=1)
         else:
             self.lengths = np.minimum(lengths, room)
         self.cut = int((self.lengths != lengths).any(axis=1).sum())
-        self.labels = None if labels is None else _numbers([example.label for example in examples], labels)
+
+    @property
+    def lost(self) -> tuple[int, int]:
+        """How many tagged words have no token, and in how many examples."""
+        lost = np.zeros(0, dtype=np.int64) if self.tags is None else self.tags.lost
+        return int(lost.sum()), int((lost > 0).sum())
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -74,7 +95,9 @@ class LabelledBuilder:
     def build(self, samples: np.ndarray) -> Batch:
         """Return the batch of ``samples`` (B,) int64."""
         packed = pack(self.ids, self.word_starts, self.starts[samples], self.lengths[samples], self.tokenizer)
-        return to_batch(packed, samples, labels=None if self.labels is None else self.labels[samples])
+        tagged, tags = (None, None) if self.tags is None else self.tags.of(samples, packed.offsets)
+        labels = None if self.labels is None else self.labels[samples]
+        return to_batch(packed, samples, labels=labels, tagged=tagged, tags=tags)
 
     def batches(self, batch: int, rank: int = 0, world_size: int = 1) -> list[Batch]:
         """Return all examples, or this rank's part of them, in batches of like length; ``Batch.samples`` tells which is which."""
@@ -98,10 +121,10 @@ def _encode(texts: list[str], tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndar
     return ids, starts, np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
 
 
-def _numbers(values: list[str | float], labels: tuple[str, ...]) -> np.ndarray:
+def _numbers(values: Sequence[object], labels: tuple[str, ...]) -> np.ndarray:
     """Return class numbers (n,) int64 by the order of ``labels``, or scores (n,) float32 where there are none."""
     if not labels:
-        return np.array([float(value) for value in values], dtype=np.float32)
+        return np.array(values, dtype=np.float32)
     number = {label: place for place, label in enumerate(labels)}
     unknown = sorted({str(value) for value in values if value not in number})
     if unknown:

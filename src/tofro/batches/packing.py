@@ -13,10 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tofro.batches.types import Batch
+from tofro.batches.types import NO_TARGET, Batch
 from tofro.tokens.tokenizer import Tokenizer
-
-NO_TARGET = -100  # torch's cross-entropy leaves it out
 
 
 @dataclass(frozen=True)
@@ -68,6 +66,8 @@ def to_batch(
     mask_targets: np.ndarray | None = None,
     pair_labels: np.ndarray | None = None,
     labels: np.ndarray | None = None,
+    tagged: np.ndarray | None = None,
+    tags: np.ndarray | None = None,
 ) -> Batch:
     """Return ``packed`` as a batch of tensors, with the given targets (shapes in :class:`Batch`) and its own counts."""
     counts = {
@@ -75,6 +75,7 @@ def to_batch(
         "tokens": len(packed.tokens),
         "masked": 0 if masked is None else len(masked),
         "pairs": 0 if pair_labels is None else len(pair_labels),
+        "tagged": 0 if tagged is None else int(np.count_nonzero(packed.positions[tagged])),
     }
     return Batch(
         tokens=torch.from_numpy(packed.tokens),
@@ -86,6 +87,8 @@ def to_batch(
         mask_targets=_tensor(mask_targets),
         pair_labels=_tensor(pair_labels),
         labels=_tensor(labels),
+        tagged=_tensor(tagged),
+        tags=_tensor(tags),
         samples=_tensor(samples),
         counts=counts,
     )

@@ -1,7 +1,8 @@
 """The Hugging Face side of BERT: what its config.json says and how it names its tensors.
 
 In and out: plain dictionaries and tensors, no files (folder.py has those). The tensors of the encoder and of the heads go by
-the names of ``BertForPreTraining`` and ``BertForSequenceClassification``; a bare ``BertModel`` leaves out the ``bert.`` prefix.
+the names of ``BertForPreTraining`` and ``BertForSequenceClassification``, whose classifier has the same name as that of
+``BertForTokenClassification``, which has no pooler; a bare ``BertModel`` leaves out the ``bert.`` prefix.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from tofro.encoders.config_json import (
     number,
     read_labels,
     refuse,
+    tags_words,
     task_keys,
     warn_of_attention_dropout,
     whole,
@@ -29,6 +31,7 @@ from tofro.encoders.settings import EncoderSettings
 # The heads a Hugging Face class must have in its folder; a BertModel may have a pooler. A model is written as the first to fit.
 ARCHITECTURES: dict[str, tuple[str, ...]] = {
     "BertForSequenceClassification": ("pooler", "task"),
+    "BertForTokenClassification": ("task",),
     "BertForPreTraining": ("mlm", "pooler", "pair"),
     "BertForMaskedLM": ("mlm",),
     "BertForNextSentencePrediction": ("pooler", "pair"),
@@ -126,9 +129,10 @@ def describe(config: Mapping[str, Any], source: str) -> Description:
         norm_eps=number(config, "layer_norm_eps", 1e-12, source),
         init_std=number(config, "initializer_range", 0.02, source),
     )
-    labels, regression = read_labels(config, source)
+    words = tags_words(architecture)
+    labels, regression = read_labels(config, source, words)
     heads = ARCHITECTURES[architecture] if architecture else ()
-    return Description(settings, whole(config, "vocab_size", source), heads, labels, regression)
+    return Description(settings, whole(config, "vocab_size", source), heads, labels, regression, words)
 
 
 def write_config(description: Description, dropout: float, tokens: SpecialTokens, architecture: str) -> dict[str, Any]:

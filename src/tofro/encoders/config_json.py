@@ -7,7 +7,7 @@ encoder cannot honour is a ValueError. :class:`Family` is what bert.py and moder
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -44,6 +44,7 @@ class Description:
     heads: tuple[str, ...]  # those the named architecture must have
     labels: tuple[str, ...]  # of a task head, by class number
     regression: bool
+    words: bool = False  # whether the task head tags words
 
 
 class Family(Protocol):
@@ -52,7 +53,7 @@ class Family(Protocol):
     A *canonical* name is unique among the tensors of encoder and heads together; the names in a file may depend on the class.
     """
 
-    # The heads a Hugging Face class must have in its folder. A model is written as the first to fit.
+    # The heads a Hugging Face class must have in its folder. A model is written as the first to fit (:func:`fitting`).
     ARCHITECTURES: dict[str, tuple[str, ...]]
     HEAD_PREFIXES: dict[str, str]  # how the canonical names of each head begin
     LAYER_PREFIX: str  # how the canonical names of layers begin, before their number
@@ -71,6 +72,20 @@ class Family(Protocol):
 
     def write_config(self, description: Description, dropout: float, tokens: SpecialTokens, architecture: str) -> dict[str, Any]:
         """Return the config.json of a model, for the class ``architecture``."""
+
+
+def tags_words(architecture: str | None) -> bool:
+    """Say whether the task head of a class answers for words."""
+    return architecture is not None and architecture.endswith("ForTokenClassification")
+
+
+def fitting(architectures: Mapping[str, tuple[str, ...]], heads: Collection[str], words: bool) -> str:
+    """Return the first class whose heads a model has; its task head, if it has one, answers for words or for texts."""
+    return next(
+        name
+        for name, needed in architectures.items()
+        if set(needed) <= set(heads) and (tags_words(name) == words or "task" not in needed)
+    )
 
 
 def refuse(config: Mapping[str, Any], needed: Mapping[str, Any], source: str) -> None:
@@ -113,10 +128,11 @@ def warn_of_attention_dropout(config: Mapping[str, Any], key: str, default: floa
 def task_keys(description: Description) -> dict[str, Any]:
     """Return what a config.json says about a task head."""
     names = ("LABEL_0",) if description.regression else description.labels
+    kind = "regression" if description.regression else "single_label_classification"
     return {
         "id2label": {str(index): name for index, name in enumerate(names)},
         "label2id": {name: index for index, name in enumerate(names)},
-        "problem_type": "regression" if description.regression else "single_label_classification",
+        **({} if description.words else {"problem_type": kind}),
     }
 
 
@@ -136,14 +152,19 @@ def number(config: Mapping[str, Any], key: str, default: float, source: str, zer
     return float(value)
 
 
-def read_labels(config: Mapping[str, Any], source: str) -> tuple[tuple[str, ...], bool]:
-    """Return the label names by class number and whether the task is a regression, as Hugging Face decides it."""
+def read_labels(config: Mapping[str, Any], source: str, words: bool = False) -> tuple[tuple[str, ...], bool]:
+    """Return the label names by class number and whether the task is a regression, as Hugging Face decides it.
+
+    Tags of ``words`` are never one, whatever ``problem_type`` says.
+    """
     mapping = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
     try:
         numbered = {int(index): str(name) for index, name in mapping.items()}
         labels = tuple(numbered[index] for index in range(len(numbered)))
     except (AttributeError, KeyError, ValueError):
         raise ValueError(f"{source}: id2label must map the class numbers 0, 1, 2... to names, not {mapping!r}.") from None
+    if words:
+        return labels, False
     kind = config.get("problem_type")
     if kind not in (None, "regression", "single_label_classification"):
         raise ValueError(f"{source}: problem_type {kind!r} is not read; use regression or single_label_classification.")

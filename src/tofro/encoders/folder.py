@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tofro.encoders import bert, modernbert
-from tofro.encoders.config_json import Description, Family, SpecialTokens, Tensors
+from tofro.encoders.config_json import Description, Family, SpecialTokens, Tensors, fitting
 from tofro.encoders.model import Model, initialise
 from tofro.encoders.settings import BERT, MODERNBERT
 
@@ -58,7 +58,7 @@ def save_model(folder: Path, model: Model, tokenizer: SavableTokenizer, labels: 
     folder = Path(os.path.abspath(folder))
     _check_replaceable(folder)
     family = FAMILIES[model.settings.family]
-    architecture = next(name for name, heads in family.ARCHITECTURES.items() if set(heads) <= set(model.heads))
+    architecture = fitting(family.ARCHITECTURES, model.heads.keys(), model.tags_words)
     config = family.write_config(_describe_model(model, labels), model.dropout, tokenizer, architecture)
     main, extra = family.split(_canonical_state(model, family), architecture)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,15 @@ def load_model(folder: Path, heads_may_be_missing: Collection[str] = (), dropout
     try:
         with torch.device("meta"):
             heads = present | required
-            model = Model(description.settings, description.vocabulary, heads, dropout, classes, description.regression)
+            model = Model(
+                description.settings,
+                description.vocabulary,
+                heads,
+                dropout,
+                classes,
+                description.regression,
+                description.words,
+            )
     except (ValueError, RuntimeError) as error:  # sizes that do not divide, or that no tensor can have
         raise ValueError(f"{source}: {error}") from None
     made_anew = tuple(head for head in model.heads if head not in present)
@@ -128,7 +136,7 @@ def _describe_model(model: Model, labels: tuple[str, ...] | None) -> Description
         regression = head.regression
         labels = labels or tuple(f"LABEL_{index}" for index in range(head.classes))
         assert regression or len(set(labels)) == head.classes, f"{len(labels)} labels for {head.classes} classes"
-    return Description(model.settings, model.vocabulary, (), labels or (), regression)
+    return Description(model.settings, model.vocabulary, (), labels or (), regression, model.tags_words)
 
 
 def _canonical_state(model: Model, family: Family) -> Tensors:

@@ -1,7 +1,7 @@
 """What turns states into predictions: heads that match those of Hugging Face's BERT and ModernBERT weight for weight.
 
-In: states ``(T, D)`` of an encoder, or pooled states ``(B, D)``. Out: fp32-ready logits. Left out: the token embedding, which
-the MLM head borrows from the encoder at call time, and dropout, which the model applies.
+In: states ``(T, D)`` of an encoder, or pooled states ``(B, D)``, or those of words ``(W, D)``. Out: fp32-ready logits. Left out:
+the token embedding, which the MLM head borrows from the encoder at call time, and dropout, which the model applies.
 """
 
 from __future__ import annotations
@@ -55,12 +55,13 @@ class PairHead(nn.Module):
 
 
 class TaskHead(nn.Module):
-    """Logits of C classes, or one score where the task is a regression."""
+    """Logits of C classes, or one score where the task is a regression; of each text, or with ``words`` of each word."""
 
-    def __init__(self, settings: EncoderSettings, classes: int, regression: bool = False) -> None:
+    def __init__(self, settings: EncoderSettings, classes: int, regression: bool = False, words: bool = False) -> None:
         super().__init__()
         assert classes == 1 or not regression
         self.regression = regression
+        self.words = words
         self.linear = nn.Linear(settings.width, classes)
 
     @property
@@ -69,6 +70,6 @@ class TaskHead(nn.Module):
         return self.linear.out_features
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """Return logits (B, C), or scores (B,) for a regression."""
+        """Return logits (B, C) or (W, C), or scores (B,) for a regression."""
         logits = self.linear(pooled)
         return logits.squeeze(-1) if self.regression else logits

@@ -37,6 +37,7 @@ class Model(nn.Module):
         dropout: float = 0.0,
         classes: int | None = None,
         regression: bool = False,
+        words: bool = False,
     ) -> None:
         super().__init__()
         self.settings = settings
@@ -45,11 +46,11 @@ class Model(nn.Module):
         self.heads = nn.ModuleDict()
         wanted = set(heads)
         assert wanted <= set(HEADS), f"unknown heads {wanted - set(HEADS)}"
-        if wanted & {"pair", "task"}:
+        if "pair" in wanted or ("task" in wanted and _pools(settings, words)):
             wanted.add("pooler")
         for name in HEADS:  # a fixed order, so that parameters are listed alike whatever the order asked for
             if name in wanted:
-                self.heads[name] = _make_head(name, settings, vocabulary, classes, regression)
+                self.heads[name] = _make_head(name, settings, vocabulary, classes, regression, words)
 
     @property
     def dropout(self) -> float:
@@ -73,17 +74,33 @@ class Model(nn.Module):
         return self.heads["pair"](self._pooled(states, batch))
 
     def task_logits(self, states: Tensor, batch: Batch) -> Tensor:
-        """Return logits (B, C) of the classes, or scores (B,) for a regression."""
-        pooled = F.dropout(self._pooled(states, batch), self.dropout, self.training)
-        return self.heads["task"](pooled)
+        """Return logits (B, C) of the classes, or scores (B,) for a regression; (W, C) for the tagged words of a batch."""
+        if self.tags_words:
+            assert batch.tagged is not None, "a head that tags words needs a batch that says where they are"
+            answered = states.index_select(0, batch.tagged)
+            if _pools(self.settings, words=True):
+                answered = self.heads["pooler"](answered)
+        else:
+            answered = self._pooled(states, batch)
+        return self.heads["task"](F.dropout(answered, self.dropout, self.training))
 
-    def add_task_head(self, classes: int, regression: bool = False, seed: int = 0) -> None:
-        """Put a fresh task head in place of the one that is there, and a fresh pooler where there is none."""
+    @property
+    def tags_words(self) -> bool:
+        """Whether the task head answers for words, not for texts."""
+        return "task" in self.heads and bool(self.heads["task"].words)
+
+    @property
+    def task_heads(self) -> tuple[str, ...]:
+        """The heads that the answer to the task goes through."""
+        return ("pooler", "task") if _pools(self.settings, self.tags_words) else ("task",)
+
+    def add_task_head(self, classes: int, regression: bool = False, seed: int = 0, words: bool = False) -> None:
+        """Put a fresh task head in place of the one that is there, and a fresh pooler where it needs one that is not there."""
         device, made = self.encoder.embeddings.tokens.weight.device, ["task"]
-        if "pooler" not in self.heads:
+        if "pooler" not in self.heads and _pools(self.settings, words):
             made.append("pooler")
         for name in made:
-            head = _make_head(name, self.settings, self.vocabulary, classes, regression)
+            head = _make_head(name, self.settings, self.vocabulary, classes, regression, words)
             initialise(head, self.settings, seed, f"heads.{name}")
             self.heads[name] = head.to(device)
 
@@ -100,18 +117,19 @@ def build_model(
     seed: int = 0,
     classes: int | None = None,
     regression: bool = False,
+    words: bool = False,
 ) -> Model:
     """Return a model with fresh weights, the same for the same arguments on every call.
 
     ``vocabulary`` counts the rows of the token embedding (``Tokenizer.vocabulary``). ``classes`` adds a task head with that
-    many outputs, ``regression`` one with a single output. A pooler comes with a pair or task head. Encoder weights do not
-    depend on which heads there are.
+    many outputs, ``regression`` one with a single output; with ``words`` it tags words. A pooler comes with a pair or task head,
+    though not with BERT's for words. Encoder weights do not depend on which heads there are.
     """
     wanted = set(heads)
     if classes is not None or regression:
         wanted.add("task")
     with torch.device("meta"):  # no memory, no draw from the global random state
-        model = Model(settings, vocabulary, wanted, dropout, classes, regression)
+        model = Model(settings, vocabulary, wanted, dropout, classes, regression, words)
     model.to_empty(device="cpu")
     initialise(model, settings, seed)
     return model
@@ -152,7 +170,14 @@ def _deviation(path: str, settings: EncoderSettings) -> float:
     return settings.init_std
 
 
-def _make_head(name: str, settings: EncoderSettings, vocabulary: int, classes: int | None, regression: bool) -> nn.Module:
+def _pools(settings: EncoderSettings, words: bool) -> bool:
+    """Say whether the pooler stands before the task head: BERT's tags words without one, ModernBERT's dense map is in both."""
+    return settings.modern or not words
+
+
+def _make_head(
+    name: str, settings: EncoderSettings, vocabulary: int, classes: int | None, regression: bool, words: bool
+) -> nn.Module:
     if name == "mlm":
         return MLMHead(settings, vocabulary)
     if name == "pooler":
@@ -160,4 +185,4 @@ def _make_head(name: str, settings: EncoderSettings, vocabulary: int, classes: i
     if name == "pair":
         return PairHead(settings)
     assert regression or classes, "a task head needs its number of classes"
-    return TaskHead(settings, 1 if regression else int(classes or 0), regression)
+    return TaskHead(settings, 1 if regression else int(classes or 0), regression, words)

@@ -1,8 +1,8 @@
 """The Hugging Face side of ModernBERT: what its config.json says and how it names its tensors.
 
-In and out: plain dictionaries and tensors, no files (folder.py has those). Both ``ModernBertForMaskedLM`` and
-``ModernBertForSequenceClassification`` call their own dense map ``head``, so the canonical names tell them apart: ``mlm`` and
-``pooler``. No class has a pair head; it lies in tofro_heads.safetensors.
+In and out: plain dictionaries and tensors, no files (folder.py has those). ``ModernBertForMaskedLM`` and the two classes that
+classify, texts or tokens, call their own dense map ``head``, so the canonical names tell them apart: ``mlm`` and ``pooler``. No
+class has a pair head; it lies in tofro_heads.safetensors.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from tofro.encoders.config_json import (
     number,
     read_labels,
     refuse,
+    tags_words,
     task_keys,
     warn_of_attention_dropout,
     whole,
@@ -29,6 +30,7 @@ from tofro.encoders.settings import MODERNBERT, EncoderSettings
 
 ARCHITECTURES: dict[str, tuple[str, ...]] = {
     "ModernBertForSequenceClassification": ("pooler", "task"),
+    "ModernBertForTokenClassification": ("pooler", "task"),
     "ModernBertForMaskedLM": ("mlm",),
     "ModernBertModel": (),
 }
@@ -58,6 +60,7 @@ _REST = {
 # What a class calls the tensors whose canonical names begin so.
 _IN_CLASS = {
     "ModernBertForSequenceClassification": {"pooler.": "head."},
+    "ModernBertForTokenClassification": {"pooler.": "head."},
     "ModernBertForMaskedLM": {"mlm.bias": "decoder.bias", "mlm.": "head."},
     "ModernBertModel": {"model.": ""},
 }
@@ -141,9 +144,10 @@ def describe(config: Mapping[str, Any], source: str) -> Description:
         init_std=number(config, "initializer_range", 0.02, source),
         head_pooling=pooling,
     )
-    labels, regression = read_labels(config, source)
+    words = tags_words(architecture)
+    labels, regression = read_labels(config, source, words)
     heads = ARCHITECTURES[architecture] if architecture else ()
-    return Description(settings, whole(config, "vocab_size", source), heads, labels, regression)
+    return Description(settings, whole(config, "vocab_size", source), heads, labels, regression, words)
 
 
 def write_config(description: Description, dropout: float, tokens: SpecialTokens, architecture: str) -> dict[str, Any]:

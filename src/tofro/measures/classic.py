@@ -14,6 +14,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from tofro.measures.linear import choose_strength, fit_at, fit_ridge
 from tofro.measures.scores import score
+from tofro.measures.tags import majority_tag_score, spelling_scores
 from tofro.measures.tasks import labels_of
 from tofro.text.task import Example, Task
 
@@ -27,6 +28,8 @@ SPACES = 0.05  # share of white space below which a text is taken to be written 
 
 def majority_score(task: Task, split: str) -> float:
     """Return the metric of always answering the commonest training label (the first in order on a tie), or the mean score."""
+    if task.kind == "tags":
+        return majority_tag_score(task, split)
     train = labels_of(task, "train")
     answer = np.float64(train.mean()) if task.kind == "regression" else np.bincount(train).argmax()
     return score(task.metric, np.full(len(task.splits[split]), answer), labels_of(task, split))
@@ -37,7 +40,10 @@ def tfidf_scores(task: Task) -> dict[str, float]:
 
     Features are word 1- and 2-grams with sublinear counts; character 1- to 3-grams where the training texts have no spaces, as
     in Chinese. A pair has the features of each text in places of their own, and one more: the cosine of the two.
+    Tags have features of their own kind, of how words are spelt (tags.py).
     """
+    if task.kind == "tags":
+        return spelling_scores(task)
     vectorizer = _vectorizer(task.splits["train"])
     vectorizer.fit([text for example in task.splits["train"] for text in _texts(example)])
     train, labels = _features(vectorizer, task.splits["train"]), labels_of(task, "train")

@@ -20,11 +20,14 @@ from tofro.encoders.model import Model
 from tofro.encoders.pooling import pool
 from tofro.measures.linear import fit_logistic, fit_ridge
 from tofro.measures.scores import score
+from tofro.measures.tags import extract_words, fit_words, word_states
+from tofro.modules.metrics import TagMetric
 from tofro.text.task import Example, Task, choose_rows
 from tofro.tokens.tokenizer import Tokenizer
 
 BATCH = 64  # sequences of a forward pass; has no bearing on the result beyond rounding
 ROWS = 2000  # training rows of a probe; more cost time and change little
+WORDS = 20_000  # training words of a probe of tags
 _CONSTANT = 1e-6  # a feature that varies less than this share of its size carries nothing but rounding
 
 
@@ -59,6 +62,36 @@ def task_features(
 def at_most(examples: Sequence[Example], count: int | None) -> Sequence[Example]:
     """Return the ``count`` examples that come first by content hash, in their order, or all where there are no more."""
     return examples if count is None or len(examples) <= count else choose_rows(examples, count, ())
+
+
+def probe_words(
+    model: Model,
+    tokenizer: Tokenizer,
+    task: Task,
+    max_length: int,
+    rows: int = ROWS,
+    splits: Sequence[str] = ("validation", "test"),
+    test_rows: int | None = None,
+) -> dict[str, float]:
+    """Return ``{split: metric}`` of a linear probe of a task of tags, on the state of each word's first token.
+
+    A word without a token counts as O. Texts are chosen as :func:`task_features` does, and of the training texts' words the first
+    ``WORDS`` are used.
+    """
+    train = at_most(task.splits["train"], rows)
+    features, tags = extract_words(model, task_batches(train, tokenizer, max_length, BATCH, task.labels))
+    if np.unique(tags[:WORDS]).size < 2:
+        raise ValueError("task: the training words hold a single tag, so there is nothing to probe")
+    standardise = Standardiser(features[:WORDS])
+    fitted = fit_words(standardise(features[:WORDS]), tags[:WORDS])
+    scores = {}
+    for split in splits:
+        metric = TagMetric(task.metric, task.labels)
+        for batch in task_batches(at_most(task.splits[split], test_rows), tokenizer, max_length, BATCH, task.labels):
+            answers = torch.from_numpy(fitted.predict(standardise(word_states(model, batch))))
+            metric.update(torch.nn.functional.one_hot(answers, len(task.labels)), batch)
+        scores[split] = float(metric.compute())
+    return scores
 
 
 def extract(model: Model, batches: Iterable[Batch], pooling: str = "mean") -> Rows:

@@ -15,6 +15,7 @@ from tofro.batches.types import Batch
 from tofro.encoders.inference import device_of, inference
 from tofro.encoders.model import Model
 from tofro.measures.scores import score
+from tofro.modules.metrics import TagMetric
 from tofro.modules.prompting import Scorer
 from tofro.text.task import Task
 
@@ -22,6 +23,7 @@ from tofro.text.task import Task
 def labels_of(task: Task, split: str) -> np.ndarray:
     """Return the labels (N,) of a split: class ids in the order of ``task.labels``, or scores of a regression."""
     labels = [example.label for example in task.splits[split]]
+    assert task.kind != "tags", "tags are scored by text (modules/metrics.py: TagMetric)"
     if task.kind == "regression":
         return np.array(labels, np.float64)
     number = {label: index for index, label in enumerate(task.labels)}
@@ -30,6 +32,8 @@ def labels_of(task: Task, split: str) -> np.ndarray:
 
 def evaluate_task(model: Model, batches: Iterable[Batch], task: Task) -> float:
     """Return the metric of the model's task head over ``batches`` of one split, labels included."""
+    if task.kind == "tags":
+        return _evaluate_tags(model, batches, task)
     predictions, labels = [], []
     device = device_of(model)
     with inference(model):
@@ -40,6 +44,15 @@ def evaluate_task(model: Model, batches: Iterable[Batch], task: Task) -> float:
             assert batch.labels is not None, "a metric needs labels"
             labels.append(batch.labels.cpu())
     return score(task.metric, torch.cat(predictions).numpy(), torch.cat(labels).numpy())
+
+
+def _evaluate_tags(model: Model, batches: Iterable[Batch], task: Task) -> float:
+    metric, device = TagMetric(task.metric, task.labels), device_of(model)
+    with inference(model):
+        for batch in batches:
+            moved = batch.to(device)
+            metric.update(model.task_logits(model.encoder(moved), moved).cpu(), batch)
+    return float(metric.compute())
 
 
 def evaluate_prompt(scorer: Scorer, task: Task, split: str) -> float:

@@ -65,6 +65,7 @@ class TransferModule(pl.LightningModule):
 
     monitor: str
     mode: str
+    nothing: float | None = None  # what the monitored metric says of a model that has learnt nothing yet, where that is one value
     rests = False  # whether some trained parameters have no gradient at some steps
 
     def __init__(self, models: Mapping[str, Model], training: Training) -> None:

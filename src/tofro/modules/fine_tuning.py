@@ -8,7 +8,7 @@ from torchmetrics import MeanMetric
 from tofro.batches.types import Batch
 from tofro.encoders.model import Model
 from tofro.modules.base import Term, Training, TransferModule
-from tofro.modules.metrics import task_metric
+from tofro.modules.metrics import metric_of, update_metric
 from tofro.modules.regularizers import Regularizers
 from tofro.modules.start import Start
 from tofro.objectives.task import classification_loss, regression_loss
@@ -16,7 +16,7 @@ from tofro.text.task import Task
 
 
 class FineTuning(TransferModule):
-    """L = L_task(M_ft): cross-entropy over labels, or mean squared error over scores.
+    """L = L_task(M_ft): cross-entropy over labels, of texts or of words, or mean squared error over scores.
 
     Which parameters train is decided before the optimizer exists, by a tuning applied to ``model`` (encoders/tuning.py).
     """
@@ -28,30 +28,31 @@ class FineTuning(TransferModule):
         self.regularizers = regularizers or Regularizers()
         self.rests = self.regularizers.rests
         self.starts = {"ft": Start(model.encoder)}
-        freeze_heads(model, keep=("pooler", "task", *self.regularizers.heads("ft")))
+        freeze_heads(model, keep=(*model.task_heads, *self.regularizers.heads("ft")))
         self.monitor = f"validation/{task.metric}_ft"
-        self.regression = task.kind == "regression"
-        self.task_loss = regression_loss if self.regression else classification_loss
-        self.metric = task_metric(task.metric, len(task.labels))
+        self.nothing = 0.0 if task.metric == "entity_f1" else None  # all words are O, often for many evaluations
+        self.task = task
+        self.task_loss = regression_loss if task.kind == "regression" else classification_loss
+        self.counted = "tagged" if task.kind == "tags" else "samples"  # what the loss is a mean over
+        self.metric = metric_of(task)
         self.mean_loss = MeanMetric()
 
     def terms(self, batch: Batch) -> dict[str, Term]:
-        """Return the task loss of a micro-batch, a sum over the samples of the global batch, and what regularises."""
+        """Return the task loss of a micro-batch, a sum over samples or tagged words of the global batch, and what regularises."""
         task = Term(self.task_term("ft", self.states("ft", batch), batch))
         return {"task_loss": task, **self.regularizers.terms(self, batch, self.starts["ft"])}
 
     def task_term(self, name: str, states: Tensor, batch: Batch) -> Tensor:
         """Return L_task of an encoder's task head, from its states (T, D)."""
-        assert batch.labels is not None
         seen = self.seen_by("task_loss", name, states)
-        return self.task_loss(self.model(name).task_logits(seen, batch), batch.labels, self.global_count(batch, "samples"))
+        return self.task_loss(self.model(name).task_logits(seen, batch), batch.targets, self.global_count(batch, self.counted))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Accumulate loss and metric of ``ft``."""
-        assert batch.labels is not None
         logits = self.model("ft").task_logits(self.states("ft", batch), batch)
-        self.mean_loss.update(self.task_loss(logits, batch.labels, batch.size), batch.size)
-        self.metric.update(logits.float() if self.regression else logits.argmax(-1), batch.labels)
+        count = batch.counts[self.counted]
+        self.mean_loss.update(self.task_loss(logits, batch.targets, max(count, 1)), count)
+        update_metric(self.metric, self.task, logits, batch)
 
     def on_validation_epoch_end(self) -> None:
         """Log both over the whole split."""

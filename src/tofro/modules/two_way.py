@@ -59,7 +59,7 @@ class TwoWay(FineTuning):
         self.settings, self.control = settings, control or ControlSettings()
         check_layers(settings, min(pre.settings.layers, ft.settings.layers))
         self.projection = Projection(settings, {"pre": pre.settings.width, "ft": ft.settings.width}, training.seed)
-        own_head = ("pooler", "task") if settings.compares == "logits" or settings.pre_task else ()
+        own_head = pre.task_heads if settings.compares == "logits" or settings.pre_task else ()
         freeze_heads(pre, keep=(*own_head, *self.regularizers.heads("pre")))
         if settings.shared_trunk:
             freeze_trunk(pre.encoder, ft.encoder, settings.shared_trunk)

@@ -1,7 +1,7 @@
-"""What fine-tuning minimises: cross-entropy of classes, squared error of scores.
+"""What fine-tuning minimises: cross-entropy of classes or tags, squared error of scores.
 
-In: the model's outputs for the local micro-batch and the number of samples of the *global* batch. Out: scalars whose sum over
-micro-batches and ranks is the global mean.
+In: the model's outputs for the local micro-batch and the number of samples, or tagged words, of the *global* batch. Out: scalars
+whose sum over micro-batches and ranks is the global mean.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from tofro.objectives.language import summed_cross_entropy
 
 
 def classification_loss(logits: Tensor, labels: Tensor, count: int | Tensor) -> Tensor:
-    """Return the summed cross-entropy of ``logits`` (B, C) and class numbers ``labels`` (B,), divided by ``count``. In nats."""
+    """Return the summed cross-entropy of ``logits`` (B, C) and class numbers ``labels`` (B,), divided by ``count``. In nats.
+
+    For tags both are of words, (W, C) and (W,); a word without a token has the label -100 and adds nothing.
+    """
     return summed_cross_entropy(logits, labels) / count
 
 

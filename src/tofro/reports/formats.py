@@ -16,6 +16,7 @@ _NAMES = {
     "pair_accuracy": "pair accuracy",
     "macro_f1": "macro F1",
     "f1": "F1",
+    "entity_f1": "entity F1",
     "unigram_nats": "unigram entropy",
 }
 

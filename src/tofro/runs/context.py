@@ -155,9 +155,9 @@ class Context:
 
     def add_task_head(self, model: Model, encoder: str = "ft") -> Model:
         """Give ``model`` a new head for the task and the run's dropout; ``pre`` draws another one than ``ft``. Return it."""
-        regression, seed = self.task.kind == "regression", self.config.seed
+        regression, words, seed = self.task.kind == "regression", self.task.kind == "tags", self.config.seed
         head_seed = seed if encoder == "ft" else key(seed, "head", encoder)
-        model.add_task_head(1 if regression else len(self.task.labels), regression, seed=head_seed)
+        model.add_task_head(1 if regression else len(self.task.labels), regression, head_seed, words)
         model.dropout = self.config.method.dropout
         return model
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tofro.batches.datamodules import PretrainingData, Replay, TaskData
+from tofro.batches.labelled import LabelledBuilder
 from tofro.config.build import build
 from tofro.encoders.folder import save_model
 from tofro.encoders.model import Model
@@ -115,7 +116,7 @@ def adapted(context: Context, ft: Model, report: FitReport, measured: dict[str, 
         lineage=lineage_of(context),
         data={"task": task.fingerprint, **few_shot_rows(context)},
         variant=context.config.control.name or "",
-        notes=(*task.notes, *fresh_heads(context)),
+        notes=(*task_notes(context), *fresh_heads(context)),
     )
 
 
@@ -124,8 +125,20 @@ def few_shot_rows(context: Context) -> dict[str, str]:
     return checksums(context, probe_tasks(context)) if wants_few_shot(context) else {}
 
 
+def task_notes(context: Context) -> tuple[str, ...]:
+    """Return the notes of the run's task, and how many tagged words no model sees, where there are any."""
+    task, notes = context.task, []
+    for split, rows in task.splits.items() if task.kind == "tags" else ():
+        words, texts = LabelledBuilder(rows, context.start.tokenizer, context.config.task.max_length).lost
+        if words:
+            notes.append(
+                f"{split}: {words} words of {texts} texts have no token, or lie beyond task.max_length; they count as O in scores"
+            )
+    return (*task.notes, *notes)
+
+
 def floor(context: Context) -> dict[str, float]:
-    """Return the majority class' metric, where the task has classes."""
+    """Return the metric of the majority class, or tag, where the task has them."""
     task = context.task
     if task.kind == "regression":
         return {}

@@ -1,7 +1,8 @@
 """Which weights a run keeps and when it stops early: one callback, because the two must agree.
 
 In: the monitored validation metric after each evaluation. Out: the best weights, restored at the end, and a stop once
-``patience`` evaluations have brought no improvement. The first of equal values wins.
+``patience`` evaluations have brought no improvement. The first of equal values wins; but while the metric stands at the value of
+a model that has learnt nothing yet (``module.nothing``), the latest wins and patience is not used up.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ class Selection(pl.Callback):
         assert isinstance(pl_module, TransferModule)
         value = float(trainer.callback_metrics[pl_module.monitor])
         self.evaluated_step = trainer.global_step
-        if self._improves(value, pl_module.mode):
+        waits = value == self.best_value == pl_module.nothing
+        if waits or self._improves(value, pl_module.mode):
             self.best_value, self.best_step, self.without_improvement = value, trainer.global_step, 0
             if self.keep_best:
                 weights = pl_module.moving.items()

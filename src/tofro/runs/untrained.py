@@ -11,7 +11,7 @@ from tofro.measures.cost import peak_memory_mb
 from tofro.measures.tasks import evaluate_prompt
 from tofro.modules.settings import MethodSettings
 from tofro.runs.context import Context
-from tofro.runs.outcome import Outcome, floor, lineage_of
+from tofro.runs.outcome import Outcome, floor, lineage_of, task_notes
 from tofro.runs.using import frozen_use, scorer_of
 
 
@@ -19,7 +19,12 @@ def prompt(settings: MethodSettings, context: Context) -> Outcome:
     """Put the task to ``pre`` as a prompt; no parameter changes."""
     if context.config.init_from is None:
         raise ValueError("init_from: a prompt asks what a pretrained model knows; name a finished run's folder or a model folder")
-    task, model = context.task, context.start.model
+    task = context.task
+    if task.kind == "tags":
+        raise ValueError(
+            f"method=prompt: {task.name} tags words, and a prompt asks about whole texts; use method=full, partial or two_way"
+        )
+    model = context.start.model
     for head in context.start.fresh:
         if head in model.heads:
             del model.heads[head]  # random weights know nothing: the scorer refuses a model without its head
@@ -62,5 +67,5 @@ def random_encoder(settings: MethodSettings, context: Context) -> Outcome:
         cost={"peak_memory_mb": peak_memory_mb()},
         lineage=lineage_of(context),
         data={"task": task.fingerprint},
-        notes=task.notes,
+        notes=task_notes(context),
     )

@@ -20,7 +20,7 @@ from tofro.config.identity import is_set
 from tofro.encoders.model import Model
 from tofro.measures.few_shot import Split
 from tofro.measures.neighbours import neighbours
-from tofro.measures.probes import at_most, probe, task_features
+from tofro.measures.probes import at_most, probe, probe_words, task_features
 from tofro.measures.tasks import evaluate_prompt
 from tofro.modules.prompting import Scorer
 from tofro.runs.context import Context
@@ -50,8 +50,14 @@ def measured_use(context: Context, model: Model, task: Task, splits: Sequence[Sp
 
 
 def frozen_use(context: Context, model: Model, task: Task, splits: Sequence[str] = ("test",)) -> dict[str, dict[str, float]]:
-    """Return {split: {``probe``, ``knn``}}: the metric of a linear probe and of nearest neighbours, on the same features."""
+    """Return {split: {``probe``, ``knn``}}: the metric of a linear probe and of nearest neighbours, on the same features.
+
+    Words that are tagged have a probe alone.
+    """
     method, length = context.config.method, context.config.task.max_length
+    if task.kind == "tags":
+        words = probe_words(model, context.start.tokenizer, task, length, method.probe_rows, splits, method.test_rows)
+        return {split: {"probe": value} for split, value in words.items()}
     features = task_features(
         model, context.start.tokenizer, task, length, method.pooling, method.probe_rows, splits, method.test_rows
     )

@@ -63,18 +63,19 @@ class TaskSettings:
     _target_: str = setting("tofro.text.task.read_task", "function that reads the task: settings -> Task")
     name: str = setting(MISSING, "name in run folders and reports")
     path: Optional[str] = setting(None, "a file, or a folder with train, validation, test files (.jsonl, .csv, .tsv, also .gz)")
-    text_a: Optional[str] = setting(None, "column of the first text; null means `text_a`, else `text`")
+    text_a: Optional[str] = setting(None, "column of the first text; null means `text_a`, else `text`, else `tokens`")
     text_b: Optional[str] = setting(None, "column of the second text; null means `text_b` where there is one")
-    label: str = setting("label", "column of the label")
+    label: str = setting("label", "column of the label; where words are tagged and there is no such column, `tags`")
     kind: str = setting(
         "auto",
-        "auto: regression where every label is a number and one has a fraction (0.5, 5.0), else classification",
-        choices=("auto", "classification", "regression"),
+        "auto: tags where a row has a list of words and a list of tags, regression where every label is a number and one has a "
+        "fraction (0.5, 5.0), else classification",
+        choices=("auto", "classification", "regression", "tags"),
     )
     metric: str = setting(
         "auto",
-        "auto: accuracy, or spearman for regression",
-        choices=("auto", "accuracy", "f1", "macro_f1", "matthews", "pearson", "spearman"),
+        "auto: accuracy, or spearman for regression, or entity_f1 for tags that mark entities",
+        choices=("auto", "accuracy", "f1", "macro_f1", "matthews", "pearson", "spearman", "entity_f1"),
     )
     train_rows: Optional[int] = setting(None, "use so many training rows, chosen by content hash, the same for every seed", low=2)
     validation_share: float = setting(0.1, "share of train carved off by content hash where a split is missing", above=0, below=1)

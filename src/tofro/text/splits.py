@@ -6,7 +6,7 @@ is the same for every seed and machine, and equal texts stay on one side.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -40,19 +40,19 @@ def find_splits(path: Path, key: str = "task.path") -> dict[str, Path]:
 
 
 def carve(
-    rows: Sequence[T], share: float, position: Callable[[T], float], label: Callable[[T], Hashable] | None
+    rows: Sequence[T], share: float, position: Callable[[T], float], labels: Callable[[T], Collection[Hashable]]
 ) -> tuple[list[T], list[T]]:
     """Split rows into (kept, held out): those whose ``position`` in [0, 1) is below ``share`` are held out.
 
     At least one row is held out, and every label keeps a row: a label found only among the rows held out moves back whole.
-    ``label`` is None for regression. Raises ValueError where neither side can be given a row.
+    ``labels`` returns those of a row: one, none in regression, several where words have tags. Raises ValueError where neither
+    side can be given a row.
     """
     positions = [position(row) for row in rows]
     lowest = min(positions, default=0.0)
     out = [value < share or value == lowest for value in positions]
-    if label is not None:
-        kept_labels = {label(row) for row, away in zip(rows, out, strict=True) if not away}
-        out = [away and label(row) in kept_labels for row, away in zip(rows, out, strict=True)]
+    kept_labels = {label for row, away in zip(rows, out, strict=True) if not away for label in labels(row)}
+    out = [away and kept_labels.issuperset(labels(row)) for row, away in zip(rows, out, strict=True)]
     kept = [row for row, away in zip(rows, out, strict=True) if not away]
     held_out = [row for row, away in zip(rows, out, strict=True) if away]
     if not kept or not held_out:

@@ -1,8 +1,8 @@
 """Tasks: labelled examples in train, validation and test, with their kind and metric resolved.
 
 In: a file or a folder of splits, with a column map. Out: a ``Task`` whose three splits are always there and labelled. What is
-missing is carved from train by content, never from what is tested on, and ``notes`` says so. Left out: token tags and question
-answering, which are refused by name; tokens and label ids, which are other rooms'.
+missing is carved from train by content, never from what is tested on, and ``notes`` says so. Left out: question answering, which
+is refused by name; tokens and label ids, which are other rooms'.
 """
 
 from __future__ import annotations
@@ -20,24 +20,45 @@ from tofro.text.fingerprint import fingerprint_path, hash_json, share_of
 from tofro.text.reader import Rows
 from tofro.text.settings import TaskSettings
 from tofro.text.splits import carve, find_splits
-from tofro.text.task_rows import Columns, RawSplit, read_split, resolve_columns, resolve_kind
+from tofro.text.tags import METRICS as TAG_METRICS
+from tofro.text.tags import spell_entities
+from tofro.text.task_rows import Columns, RawRow, RawSplit, holds_words, read_split, resolve_columns, resolve_kind
 
 GENERIC_NAME = "file"  # conf/task/file.yaml; the data's own name says more in a run folder
-_REGRESSION_METRICS = ("pearson", "spearman")
+METRICS = {  # by kind of task
+    "classification": ("accuracy", "f1", "macro_f1", "matthews"),
+    "regression": ("spearman", "pearson"),
+    "tags": TAG_METRICS,
+}
 
 
 @dataclass(frozen=True)
 class Example:
-    """One labelled text, or pair of texts. ``label`` is a name, or a number in regression."""
+    """One labelled text, or pair of texts. ``label`` is a name, or a number in regression.
+
+    In token tagging it is one name for each of the ``words``, which ``text_a`` holds too, joined by spaces.
+    """
 
     text_a: str
     text_b: str | None
-    label: str | float
+    label: str | float | tuple[str, ...]
+    words: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names in ``label``: one, or one for each word; none in regression."""
+        if isinstance(self.label, tuple):
+            return self.label
+        return (self.label,) if isinstance(self.label, str) else ()
 
 
 @dataclass(frozen=True)
 class Task:
-    """Labelled examples by split. ``labels`` are sorted names, empty in regression; ``metric`` is never ``auto``."""
+    """Labelled examples by split.
+
+    ``kind`` is classification, regression or tags; ``labels`` are sorted names of classes or tags, empty in regression;
+    ``metric`` is never ``auto``.
+    """
 
     name: str
     kind: str
@@ -60,8 +81,10 @@ def read_task(settings: TaskSettings, progress: Progress | None = None) -> Task:
         )
     path = Path(settings.path).expanduser()
     files = find_splits(path)
-    columns = resolve_columns(settings, Rows(files["train"], settings.on_bad_row))
-    raw = {split: read_split(file, split, columns, settings.on_bad_row) for split, file in files.items()}
+    train = Rows(files["train"], settings.on_bad_row)
+    columns = resolve_columns(settings, train)
+    words = holds_words(settings, columns, train)
+    raw = {split: read_split(file, split, columns, settings.on_bad_row, words) for split, file in files.items()}
     kind = resolve_kind(settings.kind, raw["train"])
     notes: list[str] = []
     read: dict[str, list[Numbered]] = {}
@@ -71,10 +94,10 @@ def read_task(settings: TaskSettings, progress: Progress | None = None) -> Task:
         else:
             notes.append(f"{split}: {rows.source.path.name} has no labels, so it is left out")
         notes += _quarantine_note(split, rows)
-    labels = _find_labels(read["train"], files["train"]) if kind == "classification" else ()
+    labels = () if kind == "regression" else _find_labels(read["train"], files["train"])
     for split in read if labels else ():
         _check_labels(read[split], labels, files[split])
-    splits = _complete(read, settings.validation_share, bool(labels), notes)
+    splits = _complete(read, settings.validation_share, notes)
     if settings.train_rows is not None:
         splits["train"] = choose_rows(splits["train"], settings.train_rows, labels)
     return Task(
@@ -99,7 +122,7 @@ def choose_rows(rows: Sequence[Example], count: int, labels: Sequence[str]) -> l
         raise ValueError(f"task.train_rows={count}: the training split has {len(rows)} rows")
     ranked = sorted(range(len(rows)), key=lambda row: share_of("rows", rows[row].text_a, rows[row].text_b))
     chosen = [rows[row] for row in sorted(ranked[:count])]
-    lost = sorted(set(labels) - {str(example.label) for example in chosen})
+    lost = sorted(set(labels).difference(*(example.labels for example in chosen)))
     if lost:
         raise ValueError(f"task.train_rows={count}: no row is left of label {', '.join(map(repr, lost))}; use more rows")
     return chosen
@@ -108,8 +131,8 @@ def choose_rows(rows: Sequence[Example], count: int, labels: Sequence[str]) -> l
 def resolve_metric(metric: str, kind: str, labels: Sequence[str]) -> str:
     """Return the metric's name, ``auto`` resolved. Raises ValueError where it doesn't suit the kind of task."""
     if metric == "auto":
-        return "spearman" if kind == "regression" else "accuracy"
-    if (metric in _REGRESSION_METRICS) != (kind == "regression"):
+        return "accuracy" if kind == "tags" and not spell_entities(labels) else METRICS[kind][0]
+    if metric not in METRICS[kind]:
         raise ValueError(f"task.metric={metric} does not suit a {kind} task; auto chooses one that does")
     if metric == "f1" and len(labels) != 2:
         raise ValueError(f"task.metric=f1 is for two labels, this task has {len(labels)}; use macro_f1")
@@ -119,15 +142,22 @@ def resolve_metric(metric: str, kind: str, labels: Sequence[str]) -> str:
 def _label(rows: RawSplit, kind: str) -> list[Numbered]:
     """Turn raw labels into names or numbers; a label that can't be one makes a bad row."""
     read: list[Numbered] = []
-    for line, text_a, text_b, label in rows.rows:
-        value: str | float | None = _name(label) if kind == "classification" else _number(label)
+    for row in rows.rows:
+        value = _value(row, kind)
         if value is None:
-            rows.source.reject(line, f"label {label!r} is no {'name' if kind == 'classification' else 'finite number'}")
+            rows.source.reject(row.line, f"label {row.label!r} is no {'finite number' if kind == 'regression' else 'name'}")
         else:
-            read.append((line, Example(text_a, text_b, value)))
+            read.append((row.line, Example(row.text_a, row.text_b, value, row.words)))
     if not read:
         raise ValueError(f"{rows.source.path}: no row of the file can be used ({len(rows.source.quarantined)} were set aside)")
     return read
+
+
+def _value(row: RawRow, kind: str) -> str | float | tuple[str, ...] | None:
+    if kind == "tags":
+        assert isinstance(row.label, list), "tags are checked with their words"
+        return tuple(tag.strip() for tag in row.label)
+    return _name(row.label) if kind == "classification" else _number(row.label)
 
 
 def _name(label: object) -> str | None:
@@ -155,25 +185,25 @@ def _quarantine_note(split: str, rows: RawSplit) -> list[str]:
 
 
 def _find_labels(train: list[Numbered], path: Path) -> tuple[str, ...]:
-    labels = tuple(sorted({str(example.label) for _, example in train}))
+    labels = tuple(sorted({label for _, example in train for label in example.labels}))
     if len(labels) < 2:
-        raise ValueError(
-            f"{path}: every training row has the label {labels[0]!r}; a task needs at least two labels (see task.label)"
-        )
+        one = "word has the tag" if train[0][1].words else "row has the label"
+        raise ValueError(f"{path}: every training {one} {labels[0]!r}; a task needs at least two labels (see task.label)")
     return labels
 
 
 def _check_labels(rows: list[Numbered], labels: tuple[str, ...], path: Path) -> None:
     known = set(labels)
     for line, example in rows:
-        if example.label not in known:
-            near = difflib.get_close_matches(str(example.label), labels, n=1)
-            shown = ", ".join(map(repr, labels[:12])) + (", ..." if len(labels) > 12 else "")
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"{path}:{line}: label {example.label!r} never occurs in training, which has {shown}{hint}")
+        for label in example.labels:
+            if label not in known:
+                near = difflib.get_close_matches(label, labels, n=1)
+                shown = ", ".join(map(repr, labels[:12])) + (", ..." if len(labels) > 12 else "")
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise ValueError(f"{path}:{line}: label {label!r} never occurs in training, which has {shown}{hint}")
 
 
-def _complete(read: dict[str, list[Numbered]], share: float, classes: bool, notes: list[str]) -> dict[str, list[Example]]:
+def _complete(read: dict[str, list[Numbered]], share: float, notes: list[str]) -> dict[str, list[Example]]:
     """Return all three splits: without a labelled test, validation serves as test; what is missing then is carved from train."""
     splits = {split: [example for _, example in rows] for split, rows in read.items()}
     if "test" not in splits and "validation" in splits:
@@ -185,7 +215,7 @@ def _complete(read: dict[str, list[Numbered]], share: float, classes: bool, note
                 splits["train"],
                 share,
                 position=lambda example, salt=split: share_of(salt, example.text_a, example.text_b),  # type: ignore[misc]
-                label=(lambda example: example.label) if classes else None,
+                labels=lambda example: example.labels,
             )
             notes.append(f"{split}: {len(splits[split])} rows carved from train by content hash")
     return {split: splits[split] for split in ("train", "validation", "test")}

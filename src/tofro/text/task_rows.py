@@ -1,8 +1,8 @@
 """Rows of a task's files before labels have a meaning: which columns are read, which rows are bad, and what kind of task they
 make.
 
-In: the strict reader's rows. Out: (line, text_a, text_b, raw label) and the kind of task. Left out: splits, label names,
-metrics.
+In: the strict reader's rows. Out: :class:`RawRow`, texts and a raw label, and the kind of task. Left out: splits, label names,
+metrics, what tags mean (tags.py).
 """
 
 from __future__ import annotations
@@ -10,14 +10,25 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from tofro.text.reader import Row, Rows, missing_column
 from tofro.text.settings import TaskSettings
+from tofro.text.tags import tagging_problem
 
-RawRow = tuple[int, str, str | None, object]
 _FRACTION = re.compile(r"[-+]?(\d+\.\d*|\.\d+|\d+(\.\d*)?[eE][-+]?\d+)\Z")
 _INTEGER = re.compile(r"[-+]?\d+\Z")
 _WITHHELD = {"", "-1", "-1.0"}  # what published test files put where they keep their labels back
+
+
+class RawRow(NamedTuple):
+    """A row whose texts are sound. In token tagging ``text_a`` holds the ``words``, joined by spaces, and the label is a list."""
+
+    line: int
+    text_a: str
+    text_b: str | None
+    label: object
+    words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,23 +52,36 @@ class RawSplit:
 def resolve_columns(settings: TaskSettings, train: Rows) -> Columns:
     """Return the columns to read, found in the train file. Raises ValueError where one is missing, and for kinds to come."""
     there = train.columns()
-    text_a = settings.text_a or ("text_a" if "text_a" in there else "text")
+    tagged = settings.kind == "tags" or (
+        settings.kind == "auto" and {"tokens", "tags"} <= set(there) and settings.label not in there
+    )
+    text_a = settings.text_a or ("tokens" if tagged else "text_a" if "text_a" in there else "text")
+    label = "tags" if tagged and settings.label == "label" and "label" not in there else settings.label
     if text_a not in there:
-        if {"tokens", "tags"} <= set(there):
-            raise ValueError(f"{train.path}:1: tokens and tags make a token tagging task, which is not supported yet")
         if {"question", "context"} <= set(there):
             raise ValueError(f"{train.path}:1: question and context make a question answering task, which is not supported")
         raise missing_column(train.path, "task.text_a", text_a, there)
-    text_b = settings.text_b or ("text_b" if "text_b" in there else None)
+    text_b = settings.text_b or ("text_b" if "text_b" in there and settings.kind != "tags" else None)
     if text_b is not None and text_b not in there:
         raise missing_column(train.path, "task.text_b", text_b, there)
-    if settings.label not in there:
-        raise missing_column(train.path, "task.label", settings.label, there)
-    return Columns(text_a, text_b, settings.label)
+    if label not in there:
+        raise missing_column(train.path, "task.label", label, there)
+    return Columns(text_a, text_b, label)
 
 
-def read_split(path: Path, split: str, columns: Columns, on_bad_row: str) -> RawSplit:
-    """Return the sound rows of one file. A file other than train may lack labels; then only its texts are checked."""
+def holds_words(settings: TaskSettings, columns: Columns, train: Rows) -> bool:
+    """Say whether the task tags words: it is told so, or the first training row has a list for its text or its label."""
+    if settings.kind == "auto":
+        _, row = next(iter(Rows(train.path, train.on_bad_row)))
+        return isinstance(row.get(columns.text_a), list) or isinstance(row.get(columns.label), list)
+    return settings.kind == "tags"
+
+
+def read_split(path: Path, split: str, columns: Columns, on_bad_row: str, words: bool = False) -> RawSplit:
+    """Return the sound rows of one file, whose texts are lists of ``words`` in token tagging.
+
+    A file other than train may lack labels; then only its texts are checked.
+    """
     source = Rows(path, on_bad_row)
     there = source.columns()
     for key, column in (("task.text_a", columns.text_a), ("task.text_b", columns.text_b)):
@@ -66,21 +90,21 @@ def read_split(path: Path, split: str, columns: Columns, on_bad_row: str) -> Raw
     labelled = columns.label in there
     read: list[RawRow] = []
     for line, row in source:
-        problem = _problem(row, columns)
+        problem = _word_problem(row, columns) if words else _problem(row, columns)
         if problem is None:
-            read.append((line, row[columns.text_a], row[columns.text_b] if columns.text_b else None, row.get(columns.label)))
+            read.append(_words(line, row, columns) if words else _texts(line, row, columns))
         else:
             source.reject(line, problem)
     if not read:
         raise ValueError(f"{path}: no row of the file can be used ({len(source.quarantined)} were set aside)")
-    if split != "train" and len({str(row[3]) for row in read}) == 1 and _text(read[0][3]) in _WITHHELD:
+    if split != "train" and len({str(row.label) for row in read}) == 1 and _text(read[0].label) in _WITHHELD:
         labelled = False
     if not labelled:
         return RawSplit(source, read, labelled)
     sound = []
     for raw in read:
-        if _text(raw[3]) == "":
-            source.reject(raw[0], f"the label {columns.label!r} is missing")
+        if _text(raw.label) == "":
+            source.reject(raw.line, f"the label {columns.label!r} is missing")
         else:
             sound.append(raw)
     return RawSplit(source, sound, labelled)
@@ -90,8 +114,10 @@ def resolve_kind(kind: str, train: RawSplit) -> str:
     """Return the kind of task; ``auto`` means regression where all labels are numbers and some have a fraction."""
     if kind != "auto":
         return kind
+    if train.rows and train.rows[0].words:
+        return "tags"
     fractions = 0
-    for _, _, _, label in train.rows:
+    for label in (row.label for row in train.rows):
         if isinstance(label, float) or (isinstance(label, str) and _FRACTION.match(label.strip())):
             fractions += 1
         elif isinstance(label, bool) or not (
@@ -107,13 +133,28 @@ def _problem(row: Row, columns: Columns) -> str | None:
         if column is None:
             continue
         value = row.get(column)
-        if isinstance(value, list):
-            return f"{column!r} is a list; token tagging is not supported yet"
         if value is not None and not isinstance(value, str):
             return f"{column!r} is {type(value).__name__}, a string was expected"
         if value is None or not value.strip():
             return f"{column!r} is {'missing' if value is None else 'empty'}"
     return None
+
+
+def _word_problem(row: Row, columns: Columns) -> str | None:
+    """Say what is wrong with a row's words and tags, or None."""
+    if columns.text_b is not None:
+        return f"task.text_b={columns.text_b}: words are tagged in one text, not in pairs"
+    problem = tagging_problem(row.get(columns.text_a), row.get(columns.label), columns.label)
+    return None if problem is None else f"{columns.text_a!r} is {problem}"
+
+
+def _texts(line: int, row: Row, columns: Columns) -> RawRow:
+    return RawRow(line, row[columns.text_a], row[columns.text_b] if columns.text_b else None, row.get(columns.label))
+
+
+def _words(line: int, row: Row, columns: Columns) -> RawRow:
+    words = tuple(row[columns.text_a])
+    return RawRow(line, " ".join(words), None, row.get(columns.label), words)
 
 
 def _text(label: object) -> str:
