@@ -49,7 +49,9 @@ def test_the_definitions_as_loops(seed: int) -> None:
     earlier, later = range(1, count), range(2, count + 1)
     assert backward_transfer(matrix) == pytest.approx(np.mean([score[count, j] - score[j, j] for j in earlier]))
     assert forward_transfer(matrix, floor) == pytest.approx(np.mean([score[j - 1, j] - floor[j - 1] for j in later]))
-    assert forgetting(matrix) == pytest.approx(np.mean([max(score[i, j] for i in range(count)) - score[count, j] for j in earlier]))
+    assert forgetting(matrix) == pytest.approx(
+        np.mean([max(score[i, j] for i in range(count)) - score[count, j] for j in earlier])
+    )
 
 
 def test_what_was_not_measured_makes_no_number() -> None:
