@@ -24,7 +24,7 @@ from tofro.runs.planning import Planned, Study, floors_beside, grid_of, planned_
 STREAM_KEYS = {"tasks", "arms"}
 ARM_KEYS = {"overrides", "goes_on"}
 MODELS = ("pre", "ft")
-PROBE_ROWS = 2000  # training rows that a probe uses at most (measures/probes.py: ROWS), chosen alike from any larger number
+PROBE_ROWS = 2000  # training rows that a probe uses at most (measures/probes.py: ROWS), the same ones out of any larger choice
 UNCHECKED = ("name", "path", "max_length", "train_rows")  # a probe's examples don't depend on these, or they are checked apart
 
 
@@ -118,7 +118,7 @@ def plan_stream(
     for start, grid, arm in itertools.product(starts, list(grid_of(study, name, stage)), _arms(stage)):
         # the narrower comes later: the study, the stage, the grid, the arm, the task, the command line
         before, after = [*study.shared, *own, *grid, *arm.overrides], overrides
-        data, probes = _probes(f"{study.path}: stages.{name}.stream", [[*before, *task, *after] for task in tasks.values()])
+        data, probes = _probes(f"{study.path}: stages.{name}.stream", [[*before, *task, *after] for task in tasks.values()], arm)
         folder = start.folder if start is not None else None
         runs: list[Planned] = []
         for task, probed in zip(tasks.values(), probes, strict=True):
@@ -146,8 +146,10 @@ def _floors(study: Study, combination: list[str], tasks: Any, start: Planned | N
             yield [*study.shared, *floor], needs_start
 
 
-def _probes(where: str, stages: list[list[str]]) -> tuple[tuple[str, ...], list[list[str]]]:
+def _probes(where: str, stages: list[list[str]], arm: Arm) -> tuple[tuple[str, ...], list[list[str]]]:
     """Return the names of the stages' tasks, and for each stage the overrides with which its run probes all of them.
+
+    What a stage left is measured as the start of the next one; of the last stage ``ft`` is measured too where it may go on.
 
     ValueError where a task that is trained on would be another one when it is probed from another stage.
     """
@@ -166,7 +168,10 @@ def _probes(where: str, stages: list[list[str]]) -> tuple[tuple[str, ...], list[
     if paths and "tasks" not in configs[0].method:
         raise ValueError(f"{where}.tasks: {next(iter(paths))} is read from a path, and method.tasks is not there to probe it")
     named = [name for name in names if name not in paths]
-    return tuple(names), [_probing(config, name, named, paths) for config, name in zip(configs, names, strict=True)]
+    probes = [_probing(config, name, named, paths) for config, name in zip(configs, names, strict=True)]
+    if arm.goes_on != "pre" and "measure_ft" in configs[-1].method:
+        probes[-1].append("method.measure_ft=true")
+    return tuple(names), probes
 
 
 def _probing(config: DictConfig, own: str, named: list[str], paths: dict[str, str]) -> list[str]:
@@ -193,10 +198,11 @@ def _check_probed(where: str, config: DictConfig) -> None:
     for key in task:
         if key not in UNCHECKED and task[key] != alone.get(key):
             raise ValueError(f"{where}.tasks: task.{key}={task[key]} {own}, not where others probe it; leave it out")
-    if task.train_rows is not None and task.train_rows < PROBE_ROWS:
+    rows = config.method.get("probe_rows", PROBE_ROWS)
+    if task.train_rows is not None and task.train_rows < rows:
         raise ValueError(
-            f"{where}.tasks: task.train_rows={task.train_rows} {own}: elsewhere a probe takes {PROBE_ROWS} rows; "
-            "leave it out, and shorten the training with budget.steps"
+            f"{where}.tasks: task.train_rows={task.train_rows} {own}: elsewhere a probe takes {rows} rows; "
+            f"leave it out, or let probes take fewer (method.probe_rows)"
         )
 
 
