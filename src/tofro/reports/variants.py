@@ -13,7 +13,15 @@ from typing import Any
 
 from tofro.reports.collect import RunRecord
 
-NOT_VARIANTS = ("seed", "init_from", "init_from_ft", "prompt.template", "method.measure", "method.probes", "version")
+WHAT_IS_MEASURED = ("measure", "measure_ft", "probes", "tasks", "few_shot", "pseudo_log_likelihood")
+NOT_VARIANTS = (
+    "seed",
+    "init_from",
+    "init_from_ft",
+    "prompt.template",
+    "version",
+    *(f"method.{name}" for name in WHAT_IS_MEASURED),
+)
 SHORT = {"alignment.weight": "λ", "tuning.k": "k"}
 
 
@@ -32,7 +40,7 @@ def _named(group: list[RunRecord]) -> list[RunRecord]:
     named = [key for key in differing if key.endswith("_target_")]
     told = [key for key in differing if key in named or _differs_within(key, named, configs)]
     return [
-        replace(run, variant=", ".join(filter(None, (*_words(config, told), run.variant))))
+        replace(run, variant=", ".join(dict.fromkeys(filter(None, (*_words(config, told), *run.variant.split(", "))))))
         for run, config in zip(group, configs, strict=True)
     ]
 
