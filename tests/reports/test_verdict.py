@@ -148,13 +148,14 @@ def test_a_name_that_contains_a_controls_is_none(make_run: Make, judged: Callabl
     assert [clause.reading for clause in found.clauses[:3]] == ["arm not run"] * 3
 
 
-def test_controls_are_known_by_the_config_too_and_two_at_once_are_no_rival(
+def test_controls_bring_keys_along_and_an_unnamed_one_or_two_at_once_are_no_rival(
     make_run: Make, judged: Callable[[], list[Verdict]]
 ) -> None:
     for seed in range(8):
         adapt(make_run, {"method": "two_way"}, seed, 0.04)
-        robbed = {"control._target_": "tofro.modules.controls.no_task"}
-        adapt(make_run, {"method": "two_way", "config": robbed}, seed, 0.0, id=f"{seed:08d}")
+        brought = {"control.task_loss": False, "budget.best": False, "budget.patience": None}
+        adapt(make_run, {"method": "two_way", "variant": "no_task", "config": brought}, seed, 0.0)
+        adapt(make_run, {"method": "two_way", "config": {"control.random_ft": True}}, seed, 0.0, id=f"{seed:08d}")
         adapt(make_run, {"method": "ema", "variant": "shuffled_labels"}, seed, 0.03)
         adapt(make_run, {"method": "two_way", "variant": "shuffled_labels, shuffled_pairing"}, seed, 0.03)
         adapt(make_run, {"method": "two_way", "variant": "random_ft"}, seed, 0.02)
@@ -163,6 +164,7 @@ def test_controls_are_known_by_the_config_too_and_two_at_once_are_no_rival(
     readings = [clause.reading for clause in found.clauses[:3]]
     assert readings[0] == readings[2] == "arm not run"
     assert readings[1].startswith("+4.0")
+    assert "differs" not in readings[1]
 
 
 def test_a_control_is_matched_by_its_settings_and_the_hardest_of_others_is_beaten(
@@ -181,6 +183,14 @@ def test_a_control_is_matched_by_its_settings_and_the_hardest_of_others_is_beate
     assert small.about == "two_way, λ=0.1 on pydoc_kind"
     assert [clause.reading[:4] for clause in small.clauses[:2]] == ["+0.5", "+3.0"]
     assert [clause.reading[:4] for clause in large.clauses[:2]] == ["+2.5", "+4.0"]
+
+
+def test_a_control_with_other_settings_is_said_to_differ(make_run: Make, judged: Callable[[], list[Verdict]]) -> None:
+    for seed in range(8):
+        adapt(make_run, {"method": "two_way", "config": {"alignment.weight": 0.5}}, seed, 0.04)
+        adapt(make_run, ARMS["no_task"], seed, 0.0)
+    (found,) = judged()
+    assert "but alignment.weight differs" in found.clauses[1].reading
 
 
 def test_pairs_of_several_checkpoints_are_clustered(make_run: Make, judged: Callable[[], list[Verdict]]) -> None:

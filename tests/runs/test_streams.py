@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -17,6 +18,8 @@ from tests.conftest import BAD, GOOD, sentence
 from tofro.cli import DONE, MISTAKE, main
 from tofro.config.compose import compose
 from tofro.measures import probes
+from tofro.reports.collect import collect
+from tofro.reports.continual import streams_of
 from tofro.runs import measuring, streams
 from tofro.runs import study as studying
 from tofro.runs.folder import read_result
@@ -155,6 +158,10 @@ def test_the_rows_of_a_probe_are_those_that_the_plan_supposes() -> None:
         ),
         ({"stream": {"tasks": TASKS | {"kind": ["task=pydoc_kind", "task.max_length=16"]}, "arms": ARMS}}, "is 16 and 32"),
         ({"stream": {"tasks": TASKS | {"kind": ["task=pydoc_kind", "task.name=x"]}, "arms": ARMS}}, "x is no task of conf/task"),
+        (
+            {"stream": {"tasks": TASKS | {"file": ["task=file", "task.path=study.yaml", "task.name=x"]}, "arms": ARMS}},
+            "task.name=x would hold",
+        ),
     ],
 )
 def test_a_mistake_in_a_stream_is_named(
@@ -216,4 +223,12 @@ def test_a_killed_stage_goes_on_and_the_matrix_is_what_the_results_say(
     assert second is not None
     for task in ("pydoc_kind", "pydoc_match"):
         assert first["metrics"][f"test/probe_{task}_pre"] == second["metrics"][f"test/probe_{task}_start"]
+    full, both = streams_of(collect([place]))[0].arms
+    for stage, each in enumerate((first, second)):
+        for column, task in enumerate(("pydoc_kind", "pydoc_match")):
+            assert both.lines[0].matrix[stage, column] == each["metrics"][f"test/probe_{task}_start"]
+            assert both.lines[0].matrix[stage + 1, column] == each["metrics"][f"test/probe_{task}_pre"]
+    measured = ~np.isnan(full.lines[0].matrix)
+    assert measured[:2].all()
+    assert measured[2].all() == ("measure_ft" in compose([]).method)  # of the last stage's ft
     assert json.loads((place / "study.json").read_text(encoding="utf-8"))["streams"] == [plan.streams[0].as_json()]

@@ -21,7 +21,7 @@ FLOORS = {  # what any method must beat: method or metric suffix -> how it is ca
     "tfidf": "TF-IDF + logistic",
     "random_encoder": "random encoder",
 }
-LEAVES_PRE = frozenset({"full", "partial", "prompt", *FLOORS})  # these methods have no gradient at `pre`
+LEAVES_PRE = frozenset({"full", "partial", "lora", "bitfit", "l2_sp", "from_scratch", "prompt", *FLOORS})  # no gradient at `pre`
 NULL_CONTROLS = ("no_task", "shuffled_labels", "shuffled_pairing", "random_ft", "no_alignment")  # what a method is robbed of
 RETENTION = ("mlm_loss", "pair_accuracy")
 USE = (*RETENTION, "probe_", "knn_", "few_shot_", "prompt_")  # what knowledge is good for, beside how it was kept
@@ -53,15 +53,8 @@ class Arm:
 
     @property
     def controls(self) -> frozenset[str]:
-        """The null controls that the arm's runs are under, by their exact names."""
+        """The null controls that the arm's runs are under."""
         return frozenset().union(*(controls_of(run) for run in self.runs))
-
-    @property
-    def settings(self) -> frozenset[str]:
-        """What the variant says beside the controls: arms that differ in their controls alone have the same."""
-        return frozenset(
-            word for word in _words(self.variant) if word not in self.controls and not word.startswith(("control.", "control="))
-        )
 
     @property
     def score(self) -> str | None:
@@ -79,13 +72,9 @@ class Arm:
 
 
 def controls_of(run: RunRecord) -> frozenset[str]:
-    """Return the null controls of a run: words of its variant, or the values of its config's group ``control``."""
-    values = {str(value).rpartition(".")[2] for key, value in run.config.items() if key.partition(".")[0] == "control"}
-    return frozenset(NULL_CONTROLS) & (_words(run.variant) | values)
-
-
-def _words(variant: str) -> set[str]:
-    return {word.strip() for word in variant.split(",")} - {""}
+    """Return the null controls of a run: words of its variant, by their exact names; keys of ``control`` that have no name."""
+    named = frozenset(NULL_CONTROLS) & {word.strip() for word in run.variant.split(",")}
+    return named or frozenset(f"{key}={value}" for key, value in run.config.items() if key.startswith("control."))
 
 
 def arms_of(runs: Sequence[RunRecord], task: str) -> list[Arm]:

@@ -148,7 +148,7 @@ def flow_table(arms: Sequence[Arm]) -> Table | None:
     columns = tuple(Column(head, head not in ("method", "measure of pre", "points")) for head in heads)
     whats = [parse_metric(name + "_pre").what for name in measures]
     kinds = [words for start, words in KINDS.items() if any(what.startswith(start) for what in whats)]
-    notes = [f"{', '.join(kinds)}. Change: mean over runs of after − before."]
+    notes = [f"Units: {', '.join(kinds)}. Change: mean over runs of after − before."]
     few = min(len(arm.runs) for arm in arms if not leaves_pre(arm))
     notes.append(
         f"No interval and no verdict below {SMALLEST_PAIRS} pairs."

@@ -148,24 +148,33 @@ def _rival_clauses(arm: Arm, arms: Sequence[Arm]) -> list[Clause]:
             continue
         metric = parse_metric(f"{probe}_pre")
         comparison = compare_runs(found, metric)
-        clauses.append(Clause(claim, _reading(comparison, metric), None, comparison))
+        unlike = sorted(_unlike(arm, rival)) if rival is not None and rival.method == arm.method else []
+        reading = _reading(comparison, metric) + (f", but {unlike[0]} differs" if unlike else "")
+        clauses.append(Clause(claim, reading, None, comparison))
     return clauses
 
 
 def _rival(arm: Arm, arms: Sequence[Arm], method: str, control: str | None, metric: str) -> Arm | None:
-    """Return the arm to beat: of this method under this control and no other, with the same settings where there is one.
+    """Return the arm to beat: of this method under this control and no other.
 
-    Of several others it is the one with the highest mean, the hardest to beat.
+    Of several it is one whose settings are most like the arm's, where they can be, and of these the hardest to beat.
     """
     controls = frozenset() if control is None else frozenset({control})
     rivals = [one for one in arms if one.method == method and one.controls == controls]
-    alike = [one for one in rivals if one.settings == arm.settings] if method == arm.method else []
 
-    def strength(rival: Arm) -> float:
+    def strength(rival: Arm) -> tuple[int, float]:
         values = [value for _, value in rival.points(metric)]
-        return math.fsum(values) / len(values) if values else -math.inf
+        likeness = -len(_unlike(arm, rival)) if method == arm.method else 0
+        return likeness, math.fsum(values) / len(values) if values else -math.inf
 
-    return max(alike or rivals, key=strength, default=None)
+    return max(rivals, key=strength, default=None)
+
+
+def _unlike(arm: Arm, rival: Arm) -> set[str]:
+    """Return the keys that differ between two arms, but for those that a control sets beside its own."""
+    one, other = arm.runs[0].config, rival.runs[0].config
+    differing = {key for key in {*one, *other} if one.get(key) != other.get(key)}
+    return {key for key in differing if "." in key and not key.startswith(("control.", "budget.", "method."))}
 
 
 def _holm_adjusted(clauses: list[Clause]) -> list[Clause]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -113,12 +114,17 @@ def plan_stream(
     stage = study.stages[name]
     tasks = {task: given if given is not None else [f"task={task}"] for task, given in stage["stream"]["tasks"].items()}
     chains: list[Chain] = []
+    known: dict[tuple[str, ...], tuple[tuple[str, ...], list[list[str]]]] = {}  # what is probed, which is the same for every seed
     data: tuple[str, ...] = ()
     own = list(stage.get("overrides") or [])
     for start, grid, arm in itertools.product(starts, list(grid_of(study, name, stage)), _arms(stage)):
         # the narrower comes later: the study, the stage, the grid, the arm, the task, the command line
         before, after = [*study.shared, *own, *grid, *arm.overrides], overrides
-        data, probes = _probes(f"{study.path}: stages.{name}.stream", [[*before, *task, *after] for task in tasks.values()], arm)
+        decides = (str(arm.goes_on), *(text for text in before if not text.startswith("seed=")))
+        if decides not in known:
+            stages = [[*before, *task, *after] for task in tasks.values()]
+            known[decides] = _probes(f"{study.path}: stages.{name}.stream", stages, arm)
+        data, probes = known[decides]
         folder = start.folder if start is not None else None
         runs: list[Planned] = []
         for task, probed in zip(tasks.values(), probes, strict=True):
@@ -189,12 +195,14 @@ def _check_probed(where: str, config: DictConfig) -> None:
     task = config.task
     as_it_stands = [f"task={task.name}"] if task.path is None else ["task=file", f"task.path={quoted(task.path)}"]
     try:
-        alone = compose(as_it_stands).task
+        alone = _composed_task(tuple(as_it_stands))
     except ConfigError:
         raise ValueError(
             f"{where}.tasks: {task.name} is no task of conf/task and has no path, so other stages can't probe it"
         ) from None
     own = f"would hold for {data_name(task)} in its own stage alone"
+    if data_name(task) != data_name(alone):
+        raise ValueError(f"{where}.tasks: task.name={task.name} {own}; leave it out")
     for key in task:
         if key not in UNCHECKED and task[key] != alone.get(key):
             raise ValueError(f"{where}.tasks: task.{key}={task[key]} {own}, not where others probe it; leave it out")
@@ -204,6 +212,12 @@ def _check_probed(where: str, config: DictConfig) -> None:
             f"{where}.tasks: task.train_rows={task.train_rows} {own}: elsewhere a probe takes {rows} rows; "
             f"leave it out, or let probes take fewer (method.probe_rows)"
         )
+
+
+@lru_cache(maxsize=64)
+def _composed_task(overrides: tuple[str, ...]) -> DictConfig:
+    task: DictConfig = compose(list(overrides)).task
+    return task
 
 
 def _repeated(names: list[str]) -> str:
