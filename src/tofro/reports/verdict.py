@@ -81,7 +81,10 @@ def _word(clauses: Sequence[Clause], weaknesses: Sequence[str]) -> tuple[str, st
     pairs = _fewest_pairs(clauses)
     weak = " ".join(f"{weakness}: underpowered." for weakness in weaknesses)
     if pairs < SMALLEST_PAIRS:
-        return "no verdict", f"{pairs} pairs < {SMALLEST_PAIRS}: points and their mean, no more. {weak}".strip()
+        return (
+            "no verdict",
+            f"{pairs} pair{'s' if pairs != 1 else ''} < {SMALLEST_PAIRS}: points and their mean, no more. {weak}".strip(),
+        )
     if weak:
         return "underpowered", weak
     failed = [clause.claim for clause in clauses if clause.holds is False]
@@ -218,7 +221,12 @@ def _generality(arm: Arm) -> Clause:
     comparison = compare_runs(means)
     holds = None if comparison.interval is None else comparison.interval.low >= 0
     few = f", fewer than {OTHER_TASKS}" if len(others) < OTHER_TASKS else ""
-    return Clause(claim, f"{_reading(comparison, Metric('test', 'probe_', 'pre'))}, {len(others)} tasks{few}", holds, comparison)
+    return Clause(
+        claim,
+        f"{_reading(comparison, Metric('test', 'probe_', 'pre'))}, {len(others)} task{'s' if len(others) != 1 else ''}{few}",
+        holds,
+        comparison,
+    )
 
 
 def _reading(comparison: Comparison, metric: Metric) -> str:
