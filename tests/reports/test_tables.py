@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from rich.console import Console
 from tofro.reports import formats
 from tofro.reports.arms import Arm, arms_of, differences
 from tofro.reports.collect import collect
-from tofro.reports.encoder_tables import flow_table, pretraining_table
+from tofro.reports.encoder_tables import flow_table, mechanism_table, pretraining_table
 from tofro.reports.formats import MISSING, Metric, parse_metric
 from tofro.reports.layout import Cell, Column, Table, to_csv, to_latex, to_markdown, to_rich
 from tofro.reports.tables import all_tables, difference_table, method_table, run_table
@@ -35,10 +36,10 @@ def arms(make_run: Make, tmp_path: Path) -> list[Arm]:
             "full",
             seed,
             metrics={"test/accuracy_ft": score, "validation/accuracy_ft": score + 0.01, "test/accuracy_majority": 0.5},
-            cost={"seconds": 10.0 + seed, "flops": 2e9, "tokens": 1000, "peak_memory_mb": 300},
+            cost={"seconds": 10.0 + seed, "train_seconds": 8.0, "flops": 2e9, "tokens": 1000, "peak_memory_mb": 300},
         )
     for seed, score in ((0, 0.82), (1, 0.83), (2, 0.85)):
-        make_run("two_way", seed, metrics={"test/accuracy_ft": score}, cost={"flops": 4e9})
+        make_run("two_way", seed, metrics={"test/accuracy_ft": score}, cost={"train_seconds": 12.0, "flops": 4e9})
     for template, score in enumerate((0.5, 0.6, 0.7)):
         make_run(
             "prompt", 0, variant=f"cloze, template {template}", score="test/accuracy_pre", metrics={"test/accuracy_pre": score}
@@ -50,9 +51,9 @@ def test_method_table_is_the_hand_computed_one(arms: list[Arm]) -> None:
     rows = text(method_table(arms))
     assert rows["full"][0] == "82.3"
     assert sorted(rows["full"][1].split()) == ["80.0", "83.0", "84.0"]
-    assert rows["full"][2:] == ["83.3", "3", "11", "1.00×", "1 k", "300"]
+    assert rows["full"][2:] == ["83.3", "3", "11", "1.00×", "1.00×", "1 k", "300"]
     assert rows["two_way"][0] == "83.3"
-    assert rows["two_way"][5] == "2.00×"
+    assert rows["two_way"][5:7] == ["1.50×", "2.00×"]
     assert rows["two_way"][2] == MISSING
     assert rows["two_way"][4] == MISSING
     assert rows["prompt, cloze, 3 templates"][0] == "60.0"
@@ -112,7 +113,7 @@ def test_flow_back_before_after_and_untouched(study: Path) -> None:
     arms = arms_of(collect([study]).runs, "pydoc_kind")
     table = flow_table(arms)
     rows = [[cell.text for cell in row] for row in (table.rows if table else ())]
-    assert ["full", "every measure", MISSING, MISSING, "0", "untouched"] in rows
+    assert ["full", "every measure", MISSING, MISSING, "0", "untouched", MISSING] in rows
     assert next(row for row in rows if row[0] == "full")[4] == "0"
     two_way = next(arm for arm in arms if arm.method == "two_way")
     mean = sum(run.metrics["test/probe_pydoc_kind_pre"] - run.metrics["test/probe_pydoc_kind_start"] for run in two_way.runs) / 3
@@ -126,6 +127,64 @@ def test_flow_back_before_after_and_untouched(study: Path) -> None:
         "probe pydoc_match",
         "probe pydoc_package",
     ]
+
+
+def test_cost_is_told_as_a_share_of_pretraining(study: Path) -> None:
+    table = next(table for table in all_tables(collect([study])) if table.name == "methods-pydoc-kind")
+    assert not any("pretraining" in note for note in table.notes)  # the runs' starts are not this pretraining run
+    (path,) = study.glob("pretrain-*/result.json")
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"id": "0a1b2c3d"}))
+    table = next(table for table in all_tables(collect([study])) if table.name == "methods-pydoc-kind")
+    assert "full took 0.12× the time and 0.24× the FLOPs of pretraining from scratch." in table.notes
+
+
+def test_where_less_is_better_the_test_asks_for_less(make_run: Make, tmp_path: Path) -> None:
+    for seed in range(8):
+        make_run("full", seed, score="test/mlm_loss_ft", metrics={"test/mlm_loss_ft": 4.0})
+        make_run("two_way", seed, score="test/mlm_loss_ft", metrics={"test/mlm_loss_ft": 3.9 - 0.001 * seed})
+    table = difference_table(arms_of(collect([tmp_path / "runs"]).runs, "pydoc_kind"))
+    assert text(table)["two_way"][0].startswith("−0.1")
+    assert text(table)["two_way"][4] == "0.004"
+
+
+def test_kinds_of_use_stand_beside_the_probes_and_mechanism_apart(make_run: Make, tmp_path: Path) -> None:
+    values = {
+        "test/probe_pydoc_kind": 0.7,
+        "test/knn_pydoc_kind": 0.6,
+        "test/few_shot_8_pydoc_kind": 0.5,
+        "test/few_shot_16_pydoc_kind": 0.55,
+        "test/knn_other": 0.4,
+        "test/probe_other": 0.45,
+        "validation/mlm_loss": 4.0,
+        "validation/effective_rank": 12.0,
+    }
+    for seed in range(8):
+        moved = {f"{name}_pre": value + 0.01 + 0.001 * seed for name, value in values.items()}
+        layers = {f"validation/cka_layer_{layer}_pre": 1 - 0.01 * layer for layer in range(11)}
+        between = {"validation/cka_pre_layer_0_ft": 0.5, "train/displacement_ft": 0.25}
+        make_run("two_way", seed, metrics={f"{name}_start": value for name, value in values.items()} | moved | layers | between)
+    arms = arms_of(collect([tmp_path / "runs"]).runs, "pydoc_kind")
+    flow, mechanism = flow_table(arms), mechanism_table(arms)
+    assert flow is not None
+    assert mechanism is not None
+    assert [row[1].text for row in flow.rows] == [
+        "held-out MLM loss",
+        "probe pydoc_kind (trained)",
+        "kNN pydoc_kind (trained)",
+        "8-shot pydoc_kind (trained)",
+        "16-shot pydoc_kind (trained)",
+        "probe other",
+        "kNN other",
+    ]
+    assert flow.rows[1][4].text == "+1.4"
+    assert flow.rows[1][4].bold
+    assert flow.rows[1][6].text == "+1.1 to +1.6"
+    cells = {row[1].text: [cell.text for cell in row[2:]] for row in mechanism.rows}
+    assert cells["effective rank"] == ["12.000", "12.014", MISSING]
+    assert cells["CKA with its start, by layer"][1].split() == [f"{1 - 0.01 * layer:.3f}" for layer in range(11)]
+    assert cells["CKA of pre and ft, by layer"] == [MISSING, MISSING, "0.500"]
+    assert cells["distance from its start"] == [MISSING, MISSING, "0.250"]
 
 
 def test_pretraining_beside_unigram_and_leak(study: Path) -> None:
@@ -194,3 +253,31 @@ def test_metric_names_come_apart() -> None:
     assert parse_metric("test/probe_pydoc_match_pre") == Metric("test", "probe_pydoc_match", "pre")
     assert parse_metric("test/accuracy_random_encoder") == Metric("test", "accuracy", "random_encoder")
     assert parse_metric("validation/leak_accuracy") == Metric("validation", "leak_accuracy", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "title", "shown"),
+    [
+        ("test/knn_sst2_pre", "kNN sst2", "81.2"),
+        ("test/few_shot_16_sst2_ft", "16-shot sst2", "81.2"),
+        ("test/prompt_sst2_start", "prompt sst2", "81.2"),
+        ("test/probe_lossy_nats_pre", "probe lossy_nats", "81.2"),
+        ("validation/cka_layer_3_pre", "CKA with its start, layer 3", "0.812"),
+        ("validation/cka_pre_layer_12_ft", "CKA of pre and ft, layer 12", "0.812"),
+        ("validation/effective_rank_ft", "effective rank", "0.812"),
+        ("train/displacement_pre", "distance from its start", "0.812"),
+        ("train/displacement_cosine", "cosine of the two distances", "0.812"),
+        ("validation/alignment_pre_ft", "alignment of pre and ft", "0.812"),
+        ("validation/uniformity_pre", "uniformity", "0.812"),
+        ("test/entity_f1_ft", "entity F1", "81.2"),
+        ("test/accuracy_at_0.25_ft", "accuracy at α = 0.25", "81.2"),
+        ("test/entity_f1_at_0.5_ft", "entity F1 at α = 0.5", "81.2"),
+        ("validation/pll_per_token_pre", "pseudo-log-likelihood per token, nats", "0.812"),
+        ("validation/mlm_loss_pre", "held-out MLM loss", "0.812"),
+    ],
+)
+def test_every_kind_of_metric_has_words_and_a_unit(name: str, title: str, shown: str) -> None:
+    metric = parse_metric(name)
+    assert metric.title == title
+    assert formats.measured(0.8123, metric) == shown
+    assert metric.lower_is_better == (name == "validation/mlm_loss_pre")

@@ -88,3 +88,14 @@ def test_templates_are_no_variants_and_their_calibrations_are() -> None:
 def test_the_order_of_runs_is_kept() -> None:
     runs = [run(0, method="full"), run(0), run(1, method="full"), run(1)]
     assert [each.method for each in name_variants(runs)] == ["full", "two_way", "full", "two_way"]
+
+
+def test_a_control_is_told_by_its_name_alone() -> None:
+    brought = {"control__task_loss": False, "budget__best": False}
+    runs = [run(seed, **keys) for keys in ({"alignment__weight": 0.1}, {"alignment__weight": 0.5}) for seed in range(2)]
+    runs += [run(seed, variant="no_task", **brought) for seed in range(2)]
+    assert rows(*runs) == {"two_way, λ=0.1": 2, "two_way, λ=0.5": 2, "two_way, no_task": 2}
+
+
+def test_a_control_without_a_name_is_told_by_its_key() -> None:
+    assert rows(run(0), run(1), run(0, control__random_ft=True)) == {"two_way": 2, "two_way, control.random_ft=True": 1}

@@ -127,13 +127,18 @@ def _finished_id(folder: Path) -> str:
 
 def _planned(key: str, place: str, fingerprint: Fingerprint, problem: str) -> str:
     """Return the id of a run that a study has yet to make; any other missing or unfinished folder is the user's mistake."""
-    try:
-        found = fingerprint(place)
-    except (ValueError, OSError):
-        found = ""
-    if not re.fullmatch("[0-9a-f]{8}", found):
-        raise ValueError(f"{key}={place}: {problem}")
-    return f"run:{found}"
+    path = Path(place).expanduser()
+    places = [(place, "")]
+    if path.parent.name == "models":  # one of the run's two models
+        places.append((str(path.parent.parent), f"/models/{path.name}"))
+    for folder, inside in places:
+        try:
+            found = fingerprint(folder)
+        except (ValueError, OSError):
+            continue
+        if re.fullmatch("[0-9a-f]{8}", found):
+            return f"run:{found}{inside}"
+    raise ValueError(f"{key}={place}: {problem}")
 
 
 def _hash_files(place: str, fingerprint: Fingerprint) -> str:

@@ -1,7 +1,8 @@
 """Runs grouped into arms: what a table's row and a figure's colour stand for.
 
 In: finished runs. Out: :class:`Arm`, the runs of one method (and variant) on one task. Runs of a method without seeds, prompts,
-form one arm over their templates. Pairing by seed happens here, because only here is it known what makes two runs a pair.
+form one arm over their templates. Pairing by seed happens here, because only here is it known what makes two runs a pair, and
+which pairs share a pretrained encoder. Later stages of a stream are left out: each starts where no other arm does.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tofro.reports.collect import RunRecord
-from tofro.reports.formats import parse_metric
-from tofro.reports.statistics import pair_by_unit
+from tofro.reports.formats import Metric, parse_metric
+from tofro.reports.statistics import Comparison, compare, pair_by_unit
 
 SEEDLESS = frozenset({"prompt"})  # deterministic: they spread over templates, not over seeds
 FLOORS = {  # what any method must beat: method or metric suffix -> how it is called
@@ -20,10 +21,15 @@ FLOORS = {  # what any method must beat: method or metric suffix -> how it is ca
     "tfidf": "TF-IDF + logistic",
     "random_encoder": "random encoder",
 }
+# these have no gradient at `pre`
 LEAVES_PRE = frozenset(
-    {"full", "partial", "lora", "bitfit", "from_scratch", "prompt", *FLOORS}
-)  # these methods have no gradient at `pre`
-_FIRST = ("pretrain", "full", "partial", "lora", "bitfit", "from_scratch", "prompt", "two_way", "wise", "continued_mlm")
+    {"full", "partial", "lora", "bitfit", "l2_sp", "task_mlm", "distillation", "from_scratch", "prompt", *FLOORS}
+)
+NULL_CONTROLS = ("no_task", "shuffled_labels", "shuffled_pairing", "random_ft", "no_alignment")  # what a method is robbed of
+RETENTION = ("mlm_loss", "pair_accuracy")
+USE = (*RETENTION, "probe_", "knn_", "few_shot_", "prompt_")  # what knowledge is good for, beside how it was kept
+_FIRST = ("pretrain", "full", "partial", "lora", "bitfit", "l2_sp", "task_mlm", "distillation", "from_scratch", "prompt")
+_FIRST += ("two_way", "ema", "mutual", "wise", "continued_mlm")
 _TEMPLATE = re.compile(r"[,;]?\s*template\s*\S*\s*$")
 
 
@@ -50,6 +56,11 @@ class Arm:
         return f"{self.method} {self.variant}".strip()
 
     @property
+    def controls(self) -> frozenset[str]:
+        """The null controls that the arm's runs are under."""
+        return frozenset().union(*(controls_of(run) for run in self.runs))
+
+    @property
     def score(self) -> str | None:
         """Name of the primary metric."""
         return next((run.score for run in self.runs if run.score), None)
@@ -64,11 +75,17 @@ class Arm:
         return sum(found) / len(found) if found else None
 
 
+def controls_of(run: RunRecord) -> frozenset[str]:
+    """Return the null controls of a run: words of its variant, by their exact names; keys of ``control`` that have no name."""
+    named = frozenset(NULL_CONTROLS) & {word.strip() for word in run.variant.split(",")}
+    return named or frozenset(f"{key}={value}" for key, value in run.config.items() if key.startswith("control."))
+
+
 def arms_of(runs: Sequence[RunRecord], task: str) -> list[Arm]:
     """Return the arms on ``task``, floors last, else in the order of their first runs' methods."""
     groups: dict[tuple[str, str], list[RunRecord]] = {}
     for run in runs:
-        if run.task == task and run.method != "pretrain":
+        if run.task == task and run.method != "pretrain" and not run.streamed:
             variant = _TEMPLATE.sub("", run.variant) if run.method in SEEDLESS else run.variant
             groups.setdefault((run.method, variant), []).append(run)
     arms = [Arm(method, variant, task, tuple(members)) for (method, variant), members in groups.items()]
@@ -77,7 +94,8 @@ def arms_of(runs: Sequence[RunRecord], task: str) -> list[Arm]:
 
 def tasks_of(runs: Sequence[RunRecord]) -> list[str]:
     """The tasks of the runs, in order."""
-    return list(dict.fromkeys(run.task for run in runs if run.task is not None and run.method != "pretrain"))
+    kept = (run for run in runs if run.method != "pretrain" and not run.streamed)
+    return list(dict.fromkeys(run.task for run in kept if run.task is not None))
 
 
 def reference_arm(arms: Sequence[Arm]) -> Arm | None:
@@ -93,7 +111,7 @@ def differences(arm: Arm, reference: Arm, metric: str | None = None) -> list[tup
     """
     if arm.method in SEEDLESS or reference.method in SEEDLESS:
         return []
-    starts = [{str(run.lineage.get("init_from")) for run in one.runs} for one in (arm, reference)]
+    starts = [{start_of(run) for run in one.runs} for one in (arm, reference)]
     by_start = max(map(len, starts)) > 1
     left, right = (_by_unit(one.points(metric or one.score), by_start) for one in (arm, reference))
     if left is None or right is None:
@@ -102,10 +120,21 @@ def differences(arm: Arm, reference: Arm, metric: str | None = None) -> list[tup
     return [(left[unit][0], difference) for unit, difference in paired.items()]  # type: ignore[index]
 
 
+def start_of(run: RunRecord) -> str:
+    """Return what names the pretrained encoder that a run started from: its cluster among pairs."""
+    return str(run.lineage.get("init_from"))
+
+
+def compare_runs(found: Sequence[tuple[RunRecord, float]], metric: Metric | None = None) -> Comparison:
+    """Summarise differences that belong to runs, clustered by what these started from."""
+    lower = metric is not None and metric.lower_is_better
+    return compare([value for _, value in found], [start_of(run) for run, _ in found], lower_is_better=lower)
+
+
 def _by_unit(found: Sequence[tuple[RunRecord, float]], by_start: bool) -> dict[tuple[str, int], tuple[RunRecord, float]] | None:
     units: dict[tuple[str, int], tuple[RunRecord, float]] = {}
     for run, value in found:
-        unit = (str(run.lineage.get("init_from")) if by_start else "", run.seed)
+        unit = (start_of(run) if by_start else "", run.seed)
         if unit in units:
             return None
         units[unit] = (run, value)
@@ -149,19 +178,32 @@ def leaves_pre(arm: Arm) -> bool:
     return all(before == after for _, before, after in pairs) if pairs else arm.method in LEAVES_PRE
 
 
-def measures_of(arms: Sequence[Arm]) -> list[str]:
-    """What was measured of ``pre`` before a run, without encoder: MLM loss, pair accuracy, trained task's probe, others."""
+def measures_of(arms: Sequence[Arm], kinds: Sequence[str] = USE) -> list[str]:
+    """What was measured of ``pre`` before a run, without encoder: MLM loss, pair accuracy, the trained task's measures, others'.
+
+    ``kinds`` are the beginnings of names that count.
+    """
     names: set[str] = set()
     for arm in arms:
         for run in arm.runs:
             for name in run.metrics:
                 metric = parse_metric(name)
-                if metric.encoder == "start" and metric.what.startswith(("mlm_loss", "pair_accuracy", "probe_")):
+                if metric.encoder == "start" and metric.what.startswith(tuple(kinds)):
                     names.add(f"{metric.split}/{metric.what}")
-    trained = {f"probe_{arm.task}" for arm in arms}
+    trained = {arm.task for arm in arms}
 
-    def order(name: str) -> tuple[int, str]:
+    def order(name: str) -> tuple[int, int, list[int | str]]:
         what = parse_metric(name + "_pre").what
-        return (0 if what == "mlm_loss" else 1 if what == "pair_accuracy" else 2 if what in trained else 3, name)
+        if what.startswith(RETENTION):
+            return RETENTION.index(next(kind for kind in RETENTION if what.startswith(kind))), 0, [what]
+        kind = next(place for place, kind in enumerate(USE) if what.startswith(kind))
+        numbers: list[int | str] = [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", what)]
+        return (2 if of_task(what) in trained else 3), kind, numbers
 
     return sorted(names, key=order)
+
+
+def of_task(what: str) -> str | None:
+    """Return the task that a measure is about, ``sst2`` of ``few_shot_8_sst2``; None where it is about none."""
+    match = re.match(r"(?:probe|knn|few_shot_\d+|prompt)_(.+)", what)
+    return match[1] if match else None

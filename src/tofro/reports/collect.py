@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class RunRecord:
     command: str = ""
     notes: tuple[str, ...] = ()
     finished: bool = True
+    streamed: bool = False  # a later stage of a stream, whose start is no arm's but its own: in the stream's tables alone
 
     @property
     def name(self) -> str:
@@ -59,6 +60,26 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class ChainRecord:
+    """One arm and seed of a stream: folders of runs, each from the one before; ``goes_on`` as runs/streams.py has it."""
+
+    arm: str
+    start: str
+    seed: int
+    goes_on: str | None
+    runs: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class StreamRecord:
+    """A stage of a study whose runs are chains; ``tasks`` are pairs of a task's name in the study and in metrics."""
+
+    stage: str
+    tasks: tuple[tuple[str, str], ...]
+    chains: tuple[ChainRecord, ...]
+
+
+@dataclass(frozen=True)
 class Study:
     """The head of a study's report, from ``study.json``."""
 
@@ -67,6 +88,7 @@ class Study:
     claim: str = ""
     command: str = ""
     expect: Mapping[str, Any] = field(default_factory=dict)
+    streams: tuple[StreamRecord, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,6 +117,8 @@ def collect(folders: Sequence[Path]) -> Collection:
             raise ValueError(f"{folder}: holds no run folder (none with a {' or '.join(RUN_FILES[:2])})")
         for path in paths:
             found.setdefault(path.resolve(), read_run(path))
+    later = {path.resolve() for study in studies for each in study.streams for chain in each.chains for path in chain.runs[1:]}
+    found = {path: replace(run, streamed=path in later) for path, run in found.items()}
     runs = tuple(run for run in found.values() if run.finished)
     unfinished = tuple(run for run in found.values() if not run.finished)
     return Collection(runs, unfinished, tuple(studies), tuple(notes))
@@ -138,8 +162,30 @@ def _read_study(path: Path) -> tuple[Study, list[Path]]:
         str(content.get("claim") or ""),
         str(content.get("command") or ""),
         expect,
+        tuple(_read_stream(path, entry) for entry in content.get("streams") or ()),
     )
     return study, [path.parent / name for name in runs]
+
+
+def _read_stream(path: Path, entry: Any) -> StreamRecord:
+    try:
+        tasks = tuple((str(task["name"]), str(task["data"])) for task in entry["tasks"])
+        chains = tuple(
+            ChainRecord(
+                str(chain["arm"]),
+                str(chain["start"]),
+                int(chain["seed"]),
+                chain["goes_on"],
+                tuple(path.parent / name for name in chain["runs"]),
+            )
+            for chain in entry["chains"]
+        )
+        stream = StreamRecord(str(entry["stage"]), tasks, chains)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: `streams` is malformed ({error!r}); run the study again, which writes it anew") from None
+    if any(len(chain.runs) != len(tasks) for chain in chains):
+        raise ValueError(f"{path}: `streams` holds a chain of other than {len(tasks)} runs; run the study again")
+    return stream
 
 
 def read_run(folder: Path) -> RunRecord:

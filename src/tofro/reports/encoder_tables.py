@@ -6,10 +6,10 @@ In: runs or arms. Out: :class:`tofro.reports.layout.Table`.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tofro.reports import formats
-from tofro.reports.arms import FLOORS, Arm, leaves_pre, measures_of, shifts
+from tofro.reports.arms import FLOORS, Arm, compare_runs, leaves_pre, measures_of, of_task, shifts
 from tofro.reports.cells import EMPTY, mean_cell, point_cells, slug
 from tofro.reports.collect import RunRecord
 from tofro.reports.formats import parse_metric
@@ -20,6 +20,16 @@ MLM = "validation/mlm_loss_pre"
 PAIR = "validation/pair_accuracy_pre"
 LEAK = "validation/leak_accuracy"
 LEAK_NATURAL = "validation/leak_accuracy_natural"
+KINDS = {  # beginnings of measures -> what a note says of them
+    "mlm_loss": "MLM loss in nats (lower is better)",
+    "pair_accuracy": "pair accuracy × 100",
+    "probe_": "linear probes × 100",
+    "knn_": "nearest neighbours × 100",
+    "few_shot_": "fine-tuning on k examples a class × 100",
+    "prompt_": "prompts × 100",
+}
+MECHANISM = ("cka_", "effective_rank", "uniformity", "alignment", "displacement")
+SIDES = ("start", "pre", "ft")
 _PROBE = re.compile(r"^test/probe_.+_(start|pre|random|random_encoder|majority|tfidf)$")
 
 
@@ -129,23 +139,22 @@ def flow_table(arms: Sequence[Arm]) -> Table | None:
     for arm in arms:
         if leaves_pre(arm):
             faint.add(len(rows))
-            rows.append((Cell(arm.label), Cell("every measure"), EMPTY, EMPTY, Cell("0", 0.0), Cell("untouched")))
+            rows.append((Cell(arm.label), Cell("every measure"), EMPTY, EMPTY, Cell("0", 0.0), Cell("untouched"), EMPTY))
             continue
         rows += [_flow_row(arm, metric) for metric in measures if shifts(arm, metric)]
     if not measures or len(faint) == len(rows):
         return None
-    columns = (
-        Column("method", False),
-        Column("measure of pre", False),
-        Column("before"),
-        Column("after"),
-        Column("change"),
-        Column("points", False),
-    )
-    notes = ["MLM loss in nats (lower is better), accuracies and linear probes × 100. Change: mean over runs of after − before."]
+    heads = ("method", "measure of pre", "before", "after", "change", "points", "interval")
+    columns = tuple(Column(head, head not in ("method", "measure of pre", "points")) for head in heads)
+    whats = [parse_metric(name + "_pre").what for name in measures]
+    kinds = [words for start, words in KINDS.items() if any(what.startswith(start) for what in whats)]
+    notes = [f"Units: {', '.join(kinds)}. Change: mean over runs of after − before."]
     few = min(len(arm.runs) for arm in arms if not leaves_pre(arm))
-    if few < SMALLEST_PAIRS:
-        notes.append(f"No interval and no verdict below {SMALLEST_PAIRS} pairs.")
+    notes.append(
+        f"No interval and no verdict below {SMALLEST_PAIRS} pairs."
+        if few < SMALLEST_PAIRS
+        else "95% interval of the change, over pretraining seeds where there are several. Bold where it excludes 0."
+    )
     task = arms[0].task
     return Table(f"flow-back-{slug(task)}", f"What {task} did to pre", columns, tuple(rows), tuple(notes), frozenset(faint))
 
@@ -154,12 +163,51 @@ def _flow_row(arm: Arm, metric: str) -> tuple[Cell, ...]:
     found = shifts(arm, metric)
     parsed = parse_metric(metric + "_pre")
     changes = [(run, end - start) for run, start, end in found]
-    title = parsed.title + (" (trained)" if parsed.what == f"probe_{arm.task}" else "")
+    title = parsed.title + (" (trained)" if of_task(parsed.what) == arm.task else "")
+    one = compare_runs(changes, parsed)
+    bold = one.interval is not None and one.interval.excludes(0)
     return (
         Cell(arm.label),
         Cell(title),
         mean_cell([start for _, start, _ in found], parsed),
         mean_cell([end for _, _, end in found], parsed),
-        mean_cell([change for _, change in changes], parsed, signed=True),
+        mean_cell([one.mean], parsed, True, bold),
         point_cells(changes, parsed, signed=True),
+        EMPTY if one.interval is None else Cell(formats.span(one.interval.low, one.interval.high, parsed, True)),
     )
+
+
+def mechanism_table(arms: Sequence[Arm]) -> Table | None:
+    """How the encoders changed, where flow_table says what for: similarity by layer, rank, distance; of the start, pre and ft."""
+    rows = []
+    for arm in arms:
+        found: dict[tuple[str, str], list[float]] = {}  # (what, encoder) -> the runs' values
+        for run in arm.runs:
+            for name, value in run.metrics.items():
+                metric = parse_metric(name)
+                if metric.is_number and metric.what.startswith(MECHANISM):
+                    found.setdefault((metric.what, metric.encoder), []).append(value)
+        for family, names in _by_family(found).items():
+            cells = [_layers([(what, found[what, encoder]) for what in names if (what, encoder) in found]) for encoder in SIDES]
+            rows.append((Cell(arm.label), Cell(family), *cells))
+    if not rows:
+        return None
+    columns = (Column("method", False), Column("mechanism", False), Column("start"), Column("pre"), Column("ft"))
+    task = arms[0].task
+    notes = ["Means over runs. By layer: from the embeddings up. CKA 1: the same up to rotation and scale."]
+    return Table(f"mechanism-{slug(task)}", f"How {task} changed the encoders", columns, tuple(rows), tuple(notes))
+
+
+def _by_family(found: Mapping[tuple[str, str], object]) -> dict[str, list[str]]:
+    """Group names that differ in a layer alone, in the order of layers: title -> names."""
+    families: dict[str, list[str]] = {}
+    for what in sorted({what for what, _ in found}, key=lambda what: [int(part) for part in re.findall(r"\d+", what)]):
+        title = re.sub(r", layer \d+$", ", by layer", parse_metric(f"validation/{what}").title)
+        families.setdefault(title, []).append(what)
+    return dict(sorted(families.items()))
+
+
+def _layers(values: Sequence[tuple[str, list[float]]]) -> Cell:
+    """One number, or one for each layer."""
+    cells = [mean_cell(found, parse_metric(f"validation/{what}")) for what, found in values]
+    return EMPTY if not cells else cells[0] if len(cells) == 1 else Cell.points(cells)

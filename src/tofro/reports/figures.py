@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
 
-from tofro.reports.arms import FLOORS, Arm, arms_of, floors_of, leaves_pre, measures_of, shifts, tasks_of
+from tofro.reports.arms import FLOORS, RETENTION, Arm, arms_of, floors_of, leaves_pre, measures_of, shifts, tasks_of
 from tofro.reports.cells import slug
 from tofro.reports.collect import Collection, Curve, RunRecord, read_curves
 from tofro.reports.encoder_tables import MLM, unigram
@@ -36,7 +36,7 @@ COLOURS = {  # told apart under the common colour-vision deficiencies, and legib
     "pretrain": "#2f7fc1",
 }
 SPARE = ("#c99700", "#7d6fc4", "#3fa7d6", "#a8653a", "#6b8e23", "#b5485d")
-TEXT, FAINT, GRID, PAPER = "#010203", "#040506", "#0a0b0c", "#070809"  # `_finish` puts the page's colours here
+TEXT, FAINT, GRID, PAPER = "#010203", "#040506", "#0a0b0c", "#070809"  # `finish` puts the page's colours here
 STYLE: Any = {
     "svg.fonttype": "none",
     "svg.id": None,
@@ -68,7 +68,6 @@ STYLE: Any = {
     "ytick.major.size": 0,
     "axes.unicode_minus": True,
     "lines.solid_capstyle": "round",
-    "path.simplify": True,
 }
 
 
@@ -115,7 +114,7 @@ def pretraining_figure(runs: Sequence[RunRecord]) -> Figure | None:
     if not drawn:
         return None
     rows: list[tuple[object, ...]] = []
-    canvas, axes = _canvas()
+    canvas, axes = new_canvas()
     for index, (run, curves) in enumerate(drawn):
         for name, words, colour, width in (
             ("train/mlm_loss", "training", FAINT, 1.1),
@@ -130,13 +129,13 @@ def pretraining_figure(runs: Sequence[RunRecord]) -> Figure | None:
     axes.set(xlabel="step", ylabel="MLM loss, nats")
     _legend(axes)
     caption = "Below the dashed line the encoder knows more than word frequencies."
-    return _finish(canvas, "pretraining-loss", "Pretraining", caption, ("run", "metric", "step", "value"), rows)
+    return finish(canvas, "pretraining-loss", "Pretraining", caption, ("run", "metric", "step", "value"), rows)
 
 
 def curve_figure(arms: Sequence[Arm], colours: dict[str, str]) -> Figure | None:
     """Validation score over the steps: a thin line per seed, a bold one for the mean of the seeds still running."""
     rows: list[tuple[object, ...]] = []
-    canvas, axes = _canvas()
+    canvas, axes = new_canvas()
     label = ""
     for arm in arms:
         name = (arm.score or "").replace("test/", "validation/", 1)
@@ -156,7 +155,7 @@ def curve_figure(arms: Sequence[Arm], colours: dict[str, str]) -> Figure | None:
     _legend(axes)
     task = arms[0].task
     caption = "Thin: one seed. Bold: mean over the seeds evaluated at that step."
-    return _finish(canvas, f"curves-{slug(task)}", f"Fine-tuning on {task}", caption, ("run", "arm", "step", "value"), rows)
+    return finish(canvas, f"curves-{slug(task)}", f"Fine-tuning on {task}", caption, ("run", "arm", "step", "value"), rows)
 
 
 def method_figure(arms: Sequence[Arm], colours: dict[str, str]) -> Figure | None:
@@ -169,7 +168,7 @@ def method_figure(arms: Sequence[Arm], colours: dict[str, str]) -> Figure | None
     scale = 1 if metric.is_loss else 100
     entries = [(arm.label, arm.points(arm.score), colours.get(arm.key, FAINT)) for arm in scored]
     entries += [(FLOORS[floor], found, FAINT) for floor, found in floors_of(scored).items()]
-    canvas, axes = _canvas(0.36 * len(entries) + 1.0)
+    canvas, axes = new_canvas(0.36 * len(entries) + 1.0)
     for place, (label, found, colour) in enumerate(entries):
         values = scale * np.array([value for _, value in found])
         axes.plot([values.mean()] * 2, [place - 0.32, place + 0.32], color=colour, lw=2.4)
@@ -181,15 +180,15 @@ def method_figure(arms: Sequence[Arm], colours: dict[str, str]) -> Figure | None
     axes.set_xlabel(f"{metric.split} {metric.title}")
     caption = "A point per run, a bar at the mean."
     task = scored[0].task
-    return _finish(canvas, f"scores-{slug(task)}", f"Methods on {task}", caption, ("run", "arm", "score"), rows)
+    return finish(canvas, f"scores-{slug(task)}", f"Methods on {task}", caption, ("run", "arm", "score"), rows)
 
 
 def flow_figure(arms: Sequence[Arm], colours: dict[str, str]) -> Figure | None:
     """Measures of ``pre`` before (hollow) and after (filled), a line per run: accuracies above, the MLM loss below."""
     moved = [arm for arm in arms if not leaves_pre(arm)]
-    measures = [name for name in measures_of(moved) if any(shifts(arm, name) for arm in moved)]
-    shares = [name for name in measures if not parse_metric(name + "_pre").is_loss]
-    losses = [name for name in measures if name not in shares]
+    measures = [name for name in measures_of(moved, (*RETENTION, "probe_")) if any(shifts(arm, name) for arm in moved)]
+    losses = [name for name in measures if parse_metric(name + "_pre").is_loss]
+    shares = [name for name in measures if name not in losses]
     panels = [names for names in (shares, losses) if names]
     if not panels:
         return None
@@ -204,7 +203,7 @@ def flow_figure(arms: Sequence[Arm], colours: dict[str, str]) -> Figure | None:
         _legend(grid[0])
     task = arms[0].task
     caption = "Hollow: before. Filled: after. One line per run."
-    return _finish(
+    return finish(
         canvas, f"flow-back-{slug(task)}", f"What {task} did to pre", caption, ("run", "arm", "measure", "before", "after"), rows
     )
 
@@ -254,7 +253,8 @@ def _spread(place: float, count: int, width: float = 0.36) -> np.ndarray:
     return place + (np.linspace(-width / 2, width / 2, count) if count > 1 else np.zeros(count))
 
 
-def _canvas(height: float = HEIGHT) -> tuple[Canvas, Axes]:
+def new_canvas(height: float = HEIGHT) -> tuple[Canvas, Axes]:
+    """Return an empty figure in the page's style."""
     with matplotlib.rc_context(STYLE):
         canvas = Canvas(figsize=(WIDTH, height), layout="constrained")
         return canvas, canvas.subplots()
@@ -276,7 +276,7 @@ def _legend(axes: Axes) -> None:
         )
 
 
-def _finish(canvas: Canvas, name: str, title: str, caption: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> Figure:
+def finish(canvas: Canvas, name: str, title: str, caption: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> Figure:
     """Write the canvas as SVG without date and size, with the page's colours and fonts and ids of its own."""
     buffer = io.StringIO()
     with matplotlib.rc_context(STYLE | {"svg.hashsalt": name}):

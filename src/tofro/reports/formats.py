@@ -7,9 +7,11 @@ In: a float or None, a metric name. Out: short text. Shares are shown in points 
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 MISSING = "–"
+TASK_MEASURES = ("probe_", "knn_", "few_shot_", "prompt_")  # of an encoder, each followed by a task's name
 ENCODERS = ("start", "pre", "ft", "majority", "tfidf", "random_encoder", "random")
 _NAMES = {
     "mlm_loss": "held-out MLM loss",
@@ -18,7 +20,25 @@ _NAMES = {
     "f1": "F1",
     "entity_f1": "entity F1",
     "unigram_nats": "unigram entropy",
+    "pll_per_token": "pseudo-log-likelihood per token, nats",
+    "pll_per_character": "pseudo-log-likelihood per character, nats",
+    "effective_rank": "effective rank",
+    "displacement": "distance from its start",
+    "displacement_cosine": "cosine of the two distances",
+    "alignment": "alignment with its start",
+    "alignment_pre": "alignment of pre and ft",
 }
+_PATTERNS = (  # what a name's parts mean, the first that fits
+    (re.compile(r"probe_(.+)"), r"probe \1"),
+    (re.compile(r"knn_(.+)"), r"kNN \1"),
+    (re.compile(r"few_shot_(\d+)_(.+)"), r"\1-shot \2"),
+    (re.compile(r"prompt_(.+)"), r"prompt \1"),
+    (re.compile(r"cka_layer_(\d+)"), r"CKA with its start, layer \1"),
+    (re.compile(r"cka_pre_layer_(\d+)"), r"CKA of pre and ft, layer \1"),
+)
+_AT = re.compile(r"(.+)_at_([\d.]+)")  # weights between `pre` (0) and `ft` (1)
+_NUMBERS = ("cka", "effective_rank", "displacement", "alignment", "uniformity", "pll_")
+_LESS_IS_BETTER = ("loss", "nats", "error", "perplexity")
 
 
 @dataclass(frozen=True)
@@ -32,14 +52,33 @@ class Metric:
     @property
     def title(self) -> str:
         """What is measured, in words, without split and encoder."""
-        if self.what.startswith("probe_"):
-            return "probe " + self.what.removeprefix("probe_")
+        at = _AT.fullmatch(self.what)
+        if at is not None:
+            return f"{Metric(self.split, at[1], self.encoder).title} at α = {at[2]}"
+        for pattern, words in _PATTERNS:
+            if pattern.fullmatch(self.what):
+                return pattern.sub(words, self.what)
         return _NAMES.get(self.what, self.what.replace("_", " "))
 
     @property
     def is_loss(self) -> bool:
         """Whether the number is in nats, lower being better."""
-        return any(word in self.what for word in ("loss", "nats"))
+        return any(word in self.what for word in ("loss", "nats")) and not self.names_task
+
+    @property
+    def names_task(self) -> bool:
+        """Whether the name of a task stands in it, which may hold any word: a probe of `lossy` is no loss."""
+        return self.what.startswith(TASK_MEASURES)
+
+    @property
+    def is_number(self) -> bool:
+        """Whether the number has no unit: neither a share, shown × 100, nor nats."""
+        return self.what.startswith(_NUMBERS) and not self.names_task
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether an improvement is a decrease."""
+        return any(word in self.what for word in _LESS_IS_BETTER) and not self.names_task
 
 
 def parse_metric(name: str) -> Metric:
@@ -52,7 +91,9 @@ def parse_metric(name: str) -> Metric:
 
 
 def measured(value: float | None, metric: Metric, signed: bool = False) -> str:
-    """A metric's value: points with one decimal, nats with three."""
+    """A metric's value: points with one decimal, nats and numbers without a unit with three."""
+    if metric.is_number:
+        return _number(value, 3 if value is None or abs(value) < 100 else 1, signed)
     return nats(value, signed) if metric.is_loss else points(value, signed)
 
 

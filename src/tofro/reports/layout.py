@@ -78,16 +78,17 @@ def to_markdown(table: Table) -> str:
     """A GitHub table below a heading."""
 
     def line(texts: list[str]) -> str:
-        return "| " + " | ".join(_markdown(text) for text in texts) + " |"
+        return "| " + " | ".join(escape_markdown(text) for text in texts) + " |"
 
     body = [line([f"**{cell.text}**" if cell.bold else cell.text for cell in row]) for row in table.rows]
     rule = "|" + "|".join("---:" if column.right else ":---" for column in table.columns) + "|"
-    head = [f"**{_markdown(table.title)}**", "", line([column.title for column in table.columns]), rule]
-    notes = ["", *(f"{_markdown(note)}  " for note in table.notes)] if table.notes else []
+    head = [f"**{escape_markdown(table.title)}**", "", line([column.title for column in table.columns]), rule]
+    notes = ["", *(f"{escape_markdown(note)}  " for note in table.notes)] if table.notes else []
     return "\n".join([*head, *body, *notes]) + "\n"
 
 
-def _markdown(text: str) -> str:
+def escape_markdown(text: str) -> str:
+    """Text on one line that Markdown shows as it is."""
     for plain, escaped in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("`", "\\`"), ("\n", " ")):
         text = text.replace(plain, escaped)
     return text

@@ -27,6 +27,7 @@ from tofro.reports.figures import Figure
 from tofro.reports.formats import parse_metric
 from tofro.reports.layout import Table, to_csv
 from tofro.reports.statistics import proportion_interval
+from tofro.reports.stream_tables import prefix
 from tofro.reports.verdict import Verdict
 
 
@@ -104,7 +105,12 @@ def sections(collection: Collection, tables: Sequence[Table], figures: Sequence[
         name = slug(task)
         about_methods = tuple(f"{kind}-{name}" for kind in ("methods", "differences", "scores", "curves"))
         found.append(Section(f"Methods on {task}", *_named(tables, figures, about_methods)))
-        found.append(Section(f"What {task} did to pre", *_named(tables, figures, (f"flow-back-{name}",))))
+        about_pre = tuple(f"{kind}-{name}" for kind in ("flow-back", "mechanism"))
+        found.append(Section(f"What {task} did to pre", *_named(tables, figures, about_pre)))
+    for stream in (stream for study in collection.studies for stream in study.streams):
+        begun = prefix(stream.stage)
+        names = tuple(name for name in (*(t.name for t in tables), *(f.name for f in figures)) if name.startswith(begun))
+        found.append(Section(f"Stream {stream.stage}", *_named(tables, figures, names)))
     return [section for section in found if section.tables or section.figures]
 
 

@@ -16,10 +16,12 @@ from rich.console import Console
 from rich.text import Text
 
 from tofro.reports.collect import Collection, collect
-from tofro.reports.layout import Table, to_csv, to_latex, to_markdown, to_rich
+from tofro.reports.layout import Table, escape_markdown, to_csv, to_latex, to_markdown, to_rich
 from tofro.reports.tables import all_tables, run_table
 from tofro.reports.variants import name_variants
 from tofro.reports.verdict import Verdict, judge
+
+MARKS = {True: "✓ ", False: "✗ ", None: ""}  # of a clause that holds, fails, is not judged
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Report:
     @property
     def markdown(self) -> str:
         """Every table and verdict as Markdown."""
-        verdicts = [f"Flow-back, {one.about}: **{one.word}**. {one.sentence}\n" for one in self.verdicts]
+        verdicts = [_verdict_markdown(one) for one in self.verdicts]
         return "\n".join([*verdicts, *map(to_markdown, self.tables)])
 
     @property
@@ -78,6 +80,13 @@ def report(
     return Report(collection, tables, verdicts, tuple(files))
 
 
+def _verdict_markdown(verdict: Verdict) -> str:
+    head = f"Flow-back, {escape_markdown(verdict.about)}: **{verdict.word}**. {escape_markdown(verdict.sentence)}"
+    clauses = [f"- {MARKS[clause.holds]}{escape_markdown(f'{clause.claim}: {clause.reading}')}" for clause in verdict.clauses]
+    power = ["", escape_markdown(verdict.power)] if verdict.power else []
+    return "\n".join([head, "", *clauses, *power]) + "\n"
+
+
 def show(made: Report, console: Console) -> None:
     """Print titles, verdicts and tables; names are text, never markup."""
     for study in made.collection.studies:
@@ -91,7 +100,9 @@ def show(made: Report, console: Console) -> None:
     for verdict in made.verdicts:
         console.print(Text.assemble((f"Flow-back, {verdict.about}: {verdict.word}. ", "bold"), verdict.sentence))
         for clause in verdict.clauses:
-            console.print(Text(f"  {clause.claim}: {clause.reading}", style="dim"))
+            console.print(Text(f"  {MARKS[clause.holds]}{clause.claim}: {clause.reading}", style="dim"))
+        if verdict.power:
+            console.print(Text(f"  {verdict.power}", style="dim"))
         console.print()
     for note in made.collection.notes:
         console.print(Text(note, style="dim"))
@@ -102,8 +113,9 @@ def show(made: Report, console: Console) -> None:
 def _page(made: Report, folder: Path) -> str:
     from tofro.reports.figures import all_figures
     from tofro.reports.page import render_page
+    from tofro.reports.stream_figure import stream_figures
 
-    figures = all_figures(made.collection)
+    figures = [*all_figures(made.collection), *stream_figures(made.collection)]
     return render_page(made.collection, made.tables, made.verdicts, figures, run_table(made.collection), folder)
 
 

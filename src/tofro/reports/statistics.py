@@ -2,6 +2,7 @@
 
 In: differences between two arms, paired by unit (a seed, or a pretraining and a fine-tuning seed). Out: points, mean and, from
 eight pairs on, an interval and a test. Below eight pairs there is neither: at n = 5 the smallest two-sided sign-flip p is 0.06.
+Pairs that share a pretraining seed are one cluster: what is inferred over several of them rests on their means, one each.
 Nothing here knows about runs, tables or units of display. scipy.special suffices and, unlike scipy.stats, is imported at once.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -34,8 +35,8 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class SignFlip:
-    """A one-sided p-value for "the mean difference is above 0" and how it was counted."""
+class OneSided:
+    """A one-sided p-value for "the mean difference is above 0" (below, where less is better) and how it was come by."""
 
     p_value: float
     method: str
@@ -46,10 +47,11 @@ class Comparison:
     """Paired differences, summarised as far as their number allows."""
 
     differences: tuple[float, ...]
-    mean: float
+    mean: float  # of the clusters' means where there are several clusters
     sd: float  # of the differences, n - 1 below; nan for n < 2
     interval: Interval | None = None
-    test: SignFlip | None = None
+    test: OneSided | None = None
+    clusters: int = 1
 
     @property
     def pairs(self) -> int:
@@ -62,17 +64,37 @@ def pair_by_unit(arm: Mapping[Hashable, float], reference: Mapping[Hashable, flo
     return {unit: arm[unit] - reference[unit] for unit in arm if unit in reference}
 
 
-def compare(differences: ArrayLike) -> Comparison:
-    """Summarise paired differences: points and mean, and from :data:`SMALLEST_PAIRS` on an interval and a one-sided test."""
+def compare(differences: ArrayLike, clusters: Sequence[Hashable] | None = None, lower_is_better: bool = False) -> Comparison:
+    """Summarise paired differences: points and mean, and from :data:`SMALLEST_PAIRS` on an interval and a one-sided test.
+
+    ``clusters`` names the pretraining seed of each pair. Where there are several, their means are the units of interval and test:
+    pairs of one pretrained encoder have its luck in common, and an interval over the pairs alone would be too short.
+    """
     values = np.asarray(differences, dtype=float)
     if values.size == 0:
         return Comparison((), math.nan, math.nan)
     sd = float(values.std(ddof=1)) if values.size > 1 else math.nan
     points = tuple(values.tolist())
+    means = values if clusters is None else cluster_means(values, clusters)
+    count = 1 if clusters is None else len(set(clusters))
+    units = means if count > 1 else values
     if values.size < SMALLEST_PAIRS or not np.isfinite(values).all():
-        return Comparison(points, float(values.mean()), sd)
-    interval = bca_interval(values) if values.size >= BOOTSTRAP_UNITS else paired_t_interval(values)
-    return Comparison(points, float(values.mean()), sd, interval, sign_flip(values))
+        return Comparison(points, float(units.mean()), sd, clusters=count)
+    interval = bca_interval(units) if units.size >= BOOTSTRAP_UNITS else paired_t_interval(units)
+    wanted = -units if lower_is_better else units
+    test = sign_flip(wanted) if units.size >= SMALLEST_PAIRS else t_test(wanted)
+    if count > 1:
+        over = f" over {count} pretraining seeds"
+        interval, test = replace(interval, method=interval.method + over), replace(test, method=test.method + over)
+    return Comparison(points, float(units.mean()), sd, interval, test, count)
+
+
+def cluster_means(values: ArrayLike, clusters: Sequence[Hashable]) -> np.ndarray:
+    """Return the mean of each cluster, in the order in which they first occur."""
+    found: dict[Hashable, list[float]] = {}
+    for value, cluster in zip(np.asarray(values, dtype=float).tolist(), clusters, strict=True):
+        found.setdefault(cluster, []).append(value)
+    return np.array([math.fsum(members) / len(members) for members in found.values()])
 
 
 def paired_t_interval(differences: ArrayLike, level: float = 0.95) -> Interval:
@@ -83,7 +105,17 @@ def paired_t_interval(differences: ArrayLike, level: float = 0.95) -> Interval:
     return Interval(float(values.mean() - half), float(values.mean() + half), f"{level:.0%} paired t")
 
 
-def sign_flip(differences: ArrayLike, draws: int = 100_000, seed: int = 0) -> SignFlip:
+def t_test(differences: ArrayLike) -> OneSided:
+    """One-sided t-test of a mean above 0, for clusters too few for :func:`sign_flip` ever to tell (2^-5 is 0.03)."""
+    values = np.asarray(differences, dtype=float)
+    assert values.size > 1, "one value has no spread"
+    error = values.std(ddof=1) / math.sqrt(values.size)
+    if error == 0:
+        return OneSided(0.0 if values.mean() > 0 else 1.0, "t-test")
+    return OneSided(float(special.stdtr(values.size - 1, -values.mean() / error)), "t-test")
+
+
+def sign_flip(differences: ArrayLike, draws: int = 100_000, seed: int = 0) -> OneSided:
     """One-sided sign-flip (Fisher randomisation) test of a mean above 0.
 
     p is the share of the 2^n sign patterns whose mean is at least the observed one; up to :data:`ENUMERATED_PAIRS` pairs
@@ -95,10 +127,10 @@ def sign_flip(differences: ArrayLike, draws: int = 100_000, seed: int = 0) -> Si
         sums = np.zeros(1)
         for value in np.abs(values):
             sums = np.concatenate([sums + value, sums - value])
-        return SignFlip(float((sums >= observed).mean()), "exact sign flip")
+        return OneSided(float((sums >= observed).mean()), "exact sign flip")
     signs = np.random.default_rng(seed).integers(0, 2, size=(draws, values.size), dtype=np.int8) * 2 - 1
     reached = int((signs @ values >= observed).sum())
-    return SignFlip((reached + 1) / (draws + 1), f"sign flip, {draws:,} random patterns, seed {seed}")
+    return OneSided((reached + 1) / (draws + 1), f"sign flip, {draws:,} random patterns, seed {seed}")
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

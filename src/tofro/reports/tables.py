@@ -8,13 +8,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tofro.reports import formats
-from tofro.reports.arms import FLOORS, SEEDLESS, Arm, arms_of, differences, floors_of, reference_arm, tasks_of
+from tofro.reports.arms import (
+    FLOORS,
+    SEEDLESS,
+    Arm,
+    arms_of,
+    compare_runs,
+    differences,
+    floors_of,
+    reference_arm,
+    start_of,
+    tasks_of,
+)
 from tofro.reports.cells import EMPTY, mean_cell, point_cells, slug
-from tofro.reports.collect import Collection
-from tofro.reports.encoder_tables import flow_table, pretraining_table
+from tofro.reports.collect import Collection, RunRecord
+from tofro.reports.encoder_tables import flow_table, mechanism_table, pretraining_table
 from tofro.reports.formats import MISSING, parse_metric
 from tofro.reports.layout import Cell, Column, Table
-from tofro.reports.statistics import SMALLEST_PAIRS, compare, holm, pairs_needed
+from tofro.reports.statistics import SMALLEST_PAIRS, holm, pairs_needed
+from tofro.reports.stream_tables import stream_tables
 
 
 def all_tables(collection: Collection) -> list[Table]:
@@ -22,24 +34,27 @@ def all_tables(collection: Collection) -> list[Table]:
     tables = [pretraining_table(collection.runs)]
     for task in tasks_of(collection.runs):
         arms = arms_of(collection.runs, task)
-        tables += [method_table(arms), difference_table(arms), flow_table(arms)]
-    return [table for table in tables if table is not None]
+        pretrained = [run for run in collection.runs if run.method == "pretrain"]
+        tables += [method_table(arms, pretrained), difference_table(arms), flow_table(arms), mechanism_table(arms)]
+    return [*(table for table in tables if table is not None), *stream_tables(collection)]
 
 
-def method_table(arms: Sequence[Arm]) -> Table | None:
-    """Methods on one task: mean score and every seed's point, validation score, runs and what they cost."""
+def method_table(arms: Sequence[Arm], pretrained: Sequence[RunRecord] = ()) -> Table | None:
+    """Methods on one task: mean score and every seed's point, validation score, runs and what they cost.
+
+    ``pretrained`` are the runs that taught the encoder, to whose cost that of ``full`` is compared.
+    """
     scored = [arm for arm in arms if arm.score is not None]
     if not scored:
         return None
     task, metric = scored[0].task, parse_metric(scored[0].score or "")
     reference = reference_arm(arms)
-    base = reference.mean_cost("flops") if reference else None
-    rows = [_method_row(arm, base) for arm in scored]
+    rows = [_method_row(arm, reference) for arm in scored]
     faint = {index for index, arm in enumerate(scored) if arm.method in FLOORS}
     for floor, found in floors_of(scored).items():
         faint.add(len(rows))
         mean = mean_cell([value for _, value in found], metric)
-        rows.append((Cell(FLOORS[floor]), mean, point_cells(found, metric), *[EMPTY] * 6))
+        rows.append((Cell(FLOORS[floor]), mean, point_cells(found, metric), *[EMPTY] * 7))
     columns = [
         Column("method", False),
         Column(metric.split),
@@ -47,6 +62,7 @@ def method_table(arms: Sequence[Arm]) -> Table | None:
         Column("validation"),
         Column("runs"),
         Column("seconds"),
+        Column("time"),
         Column("FLOPs"),
         Column("tokens"),
         Column("MB"),
@@ -63,18 +79,39 @@ def method_table(arms: Sequence[Arm]) -> Table | None:
     ]
     notes.append(
         "seconds, FLOPs, tokens and peak memory (MB) are means per run"
-        + (f"; FLOPs as a ratio to {reference.label}." if reference and base else ".")
+        + (f"; time of training and FLOPs as ratios to {reference.label}." if reference else ".")
     )
+    if reference is not None and (share := _share_of_pretraining(reference, pretrained)):
+        notes.append(share)
     return Table(f"methods-{slug(task)}", f"Methods on {task}", tuple(columns), tuple(rows), tuple(notes), frozenset(faint))
 
 
-def _method_row(arm: Arm, full_flops: float | None) -> tuple[Cell, ...]:
+def _share_of_pretraining(arm: Arm, pretrained: Sequence[RunRecord]) -> str:
+    """Say what share of its pretraining an arm cost."""
+    starts = {start_of(run) for run in arm.runs}
+    own = [run for run in pretrained if run.id in starts]
+    shares = []
+    for key, words in (("train_seconds", "time"), ("flops", "FLOPs")):
+        spent = [run.cost[key] for run in own if run.cost.get(key)]
+        mean = arm.mean_cost(key)
+        if spent and mean is not None:
+            shares.append(f"{formats.ratio(mean * len(spent) / sum(spent))} the {words}")
+    return f"{arm.label} took {' and '.join(shares)} of pretraining from scratch." if shares else ""
+
+
+def _ratio(arm: Arm, reference: Arm | None, key: str) -> Cell:
+    """What an arm spent, as a ratio to the reference."""
+    mean, base = arm.mean_cost(key), reference.mean_cost(key) if reference is not None else None
+    value = mean / base if mean is not None and base else None
+    return Cell(formats.ratio(value), value)
+
+
+def _method_row(arm: Arm, reference: Arm | None) -> tuple[Cell, ...]:
     score = arm.score or ""
     metric = parse_metric(score)
     found = arm.points(score)
     validation = [value for _, value in arm.points(score.replace("test/", "validation/", 1))]
-    flops, tokens = arm.mean_cost("flops"), arm.mean_cost("tokens")
-    relative = flops / full_flops if flops is not None and full_flops else None
+    tokens = arm.mean_cost("tokens")
     spent, memory = arm.mean_cost("seconds"), arm.mean_cost("peak_memory_mb")
     return (
         Cell(arm.label),
@@ -83,7 +120,8 @@ def _method_row(arm: Arm, full_flops: float | None) -> tuple[Cell, ...]:
         mean_cell(validation, metric),
         Cell(str(len(arm.runs)), len(arm.runs)),
         Cell(formats.seconds(spent), spent),
-        Cell(formats.ratio(relative), relative),
+        _ratio(arm, reference, "train_seconds"),
+        _ratio(arm, reference, "flops"),
         Cell(formats.count(tokens), tokens),
         Cell(formats.seconds(memory), memory),
     )
@@ -97,7 +135,7 @@ def difference_table(arms: Sequence[Arm]) -> Table | None:
     if reference is None or reference.score is None or not pairs:
         return None
     metric = parse_metric(reference.score)
-    compared = [compare([value for _, value in found]) for _, found in pairs]
+    compared = [compare_runs(found, metric) for _, found in pairs]
     tested = [one.test.p_value for one in compared if one.test]
     adjusted = iter(holm(tested))
     rows, notes = [], []
@@ -114,7 +152,7 @@ def difference_table(arms: Sequence[Arm]) -> Table | None:
         rows.append(
             (
                 Cell(arm.label),
-                mean_cell(one.differences, metric, True, bold),
+                mean_cell([one.mean], metric, True, bold),
                 point_cells(found, metric, True),
                 Cell(str(one.pairs), one.pairs),
                 *judged,

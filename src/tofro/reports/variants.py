@@ -11,17 +11,26 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from tofro.reports.arms import controls_of
 from tofro.reports.collect import RunRecord
 
-NOT_VARIANTS = ("seed", "init_from", "init_from_ft", "prompt.template", "method.measure", "method.probes", "version")
+WHAT_IS_MEASURED = ("measure", "measure_ft", "probes", "tasks", "few_shot", "pseudo_log_likelihood")
+NOT_VARIANTS = (
+    "seed",
+    "init_from",
+    "init_from_ft",
+    "prompt.template",
+    "version",
+    *(f"method.{name}" for name in WHAT_IS_MEASURED),
+)
 SHORT = {"alignment.weight": "λ", "tuning.k": "k"}
 
 
 def name_variants(runs: Sequence[RunRecord]) -> tuple[RunRecord, ...]:
     """Return the runs with variants that tell the configs of one method on one task apart."""
-    groups: dict[tuple[str, str | None], list[RunRecord]] = {}
-    for run in runs:
-        groups.setdefault((run.method, run.task), []).append(run)
+    groups: dict[tuple[str, str | None, frozenset[str]], list[RunRecord]] = {}
+    for run in runs:  # a control is told by its name, and what it brings along need not be
+        groups.setdefault((run.method, run.task, controls_of(run)), []).append(run)
     named = {run.folder: each for group in groups.values() for run, each in zip(group, _named(group), strict=True)}
     return tuple(named[run.folder] for run in runs)
 
@@ -32,9 +41,14 @@ def _named(group: list[RunRecord]) -> list[RunRecord]:
     named = [key for key in differing if key.endswith("_target_")]
     told = [key for key in differing if key in named or _differs_within(key, named, configs)]
     return [
-        replace(run, variant=", ".join(filter(None, (*_words(config, told), run.variant))))
+        replace(run, variant=", ".join(dict.fromkeys(filter(None, (*_words(config, told), *_own_words(run))))))
         for run, config in zip(group, configs, strict=True)
     ]
+
+
+def _own_words(run: RunRecord) -> list[str]:
+    """Return what the run itself says of its variant, and the controls it is under by a key without a name."""
+    return [*run.variant.split(", "), *sorted(control for control in controls_of(run) if control not in run.variant)]
 
 
 def _differs_within(key: str, named: Sequence[str], configs: Sequence[dict[str, Any]]) -> bool:

@@ -3,7 +3,8 @@
 In: finished runs. Out: one :class:`Verdict` for each task and two-way arm. Flow-back holds only if the task probe of ``pre``
 gains more than under EMA feedback, without a task loss and with shuffled labels (paired by seed), if the held-out MLM loss is
 not more than 2% worse, and if the mean change over the other tasks is not below 0, the last two at their interval's end. Below
-eight pairs nothing is judged; an encoder that never learnt makes a study underpowered, not negative.
+eight pairs nothing is judged; an encoder that never learnt makes a study underpowered, not negative: one less than 1 nat below
+unigram, or one whose probes are no better than a random encoder's.
 """
 
 from __future__ import annotations
@@ -13,15 +14,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tofro.reports import formats
-from tofro.reports.arms import Arm, arms_of, differences, leaves_pre, measures_of, shifts, tasks_of
+from tofro.reports.arms import Arm, arms_of, compare_runs, differences, leaves_pre, measures_of, shifts, start_of, tasks_of
 from tofro.reports.collect import RunRecord
 from tofro.reports.encoder_tables import unigram_gain
 from tofro.reports.formats import Metric, parse_metric
-from tofro.reports.statistics import SMALLEST_PAIRS, Comparison, compare, holm
+from tofro.reports.statistics import SMALLEST_PAIRS, Comparison, holm, pairs_needed
 
 LEARNT_NATS = 1.0  # an encoder less than this below unigram has not learnt enough to have anything flow
 WORST_MLM = 0.02  # the held-out loss may rise by this share
-CONTROLS = {"ema": "EMA feedback", "no_task": "no task loss", "shuffled_labels": "shuffled labels"}
+OTHER_TASKS = 4  # fewer are too few to speak of generality
+RIVALS = {  # arms that two-way must beat: the method, the one null control it is under, how it is called
+    ("ema", None): "EMA feedback",
+    ("two_way", "no_task"): "no task loss",
+    ("two_way", "shuffled_labels"): "shuffled labels",
+}
 LEVEL = 0.05
 
 
@@ -37,65 +43,141 @@ class Clause:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the clauses add up to, in one ``word`` and a sentence."""
+    """What the clauses add up to, in one ``word`` and a sentence; ``power`` says how many pairs a point would take."""
 
     about: str
     word: str  # holds | does not hold | underpowered | no verdict
     sentence: str
     clauses: tuple[Clause, ...] = ()
+    power: str = ""
 
 
 def judge(runs: Sequence[RunRecord]) -> list[Verdict]:
-    """Return a verdict for every two-way arm whose ``pre`` moved, on every task."""
-    learnt = [gain for run in runs if run.method == "pretrain" and (gain := unigram_gain(run)) is not None]
+    """Return a verdict for every two-way arm without a null control whose ``pre`` moved, on every task."""
     verdicts = []
     for task in tasks_of(runs):
         arms = arms_of(runs, task)
-        moved = [arm for arm in arms if arm.method == "two_way" and _control(arm) is None and not leaves_pre(arm)]
-        verdicts += [_judge_arm(arm, arms, min(learnt, default=None)) for arm in moved]
+        moved = [arm for arm in arms if arm.method == "two_way" and not arm.controls and not leaves_pre(arm)]
+        verdicts += [_judge_arm(arm, arms, runs) for arm in moved]
     return verdicts
 
 
-def _control(arm: Arm) -> str | None:
-    """Which control an arm is, by its method or its variant."""
-    name = f"{arm.method} {arm.variant}".lower().replace(" ", "_").replace("-", "_")
-    return next((control for control in CONTROLS if control in name), None)
+def _judge_arm(arm: Arm, arms: Sequence[Arm], runs: Sequence[RunRecord]) -> Verdict:
+    clauses = tuple(_holm_adjusted([*_rival_clauses(arm, arms), _retention(arm), _generality(arm)]))
+    word, sentence = _word(clauses, _weaknesses(arm, runs))
+    if _fewest_pairs(clauses) >= SMALLEST_PAIRS:
+        starts = len({start_of(run) for run in arm.runs})
+        sentence += " For this checkpoint only." if starts == 1 else f" Over {starts} pretraining seeds."
+    rivals = [clause.comparison for clause in clauses[: len(RIVALS)] if clause.comparison is not None]
+    return Verdict(f"{arm.label} on {arm.task}", word, sentence, clauses, _power(rivals))
 
 
-def _judge_arm(arm: Arm, arms: Sequence[Arm], learnt: float | None) -> Verdict:
-    clauses = tuple(_holm_adjusted([*_control_clauses(arm, arms), _retention(arm), _generality(arm)]))
-    about = f"{arm.label} on {arm.task}"
-    pairs = min((clause.comparison.pairs for clause in clauses if clause.comparison is not None), default=0)
-    weak = learnt is not None and learnt < LEARNT_NATS
-    remark = f"The encoder is {formats.nats(learnt)} nats below unigram, less than {LEARNT_NATS:.0f}: underpowered."
+def _fewest_pairs(clauses: Sequence[Clause]) -> int:
+    return min((clause.comparison.pairs for clause in clauses if clause.comparison is not None), default=0)
+
+
+def _word(clauses: Sequence[Clause], weaknesses: Sequence[str]) -> tuple[str, str]:
+    """Return the verdict's word and its sentence."""
+    pairs = _fewest_pairs(clauses)
+    weak = " ".join(f"{weakness}: underpowered." for weakness in weaknesses)
     if pairs < SMALLEST_PAIRS:
-        few = f"{pairs} pairs < {SMALLEST_PAIRS}: points and their mean, no more."
-        return Verdict(about, "no verdict", f"{few} {remark}" if weak else few, clauses)
+        return (
+            "no verdict",
+            f"{pairs} pair{'s' if pairs != 1 else ''} < {SMALLEST_PAIRS}: points and their mean, no more. {weak}".strip(),
+        )
     if weak:
-        return Verdict(about, "underpowered", remark, clauses)
+        return "underpowered", weak
     failed = [clause.claim for clause in clauses if clause.holds is False]
     if failed:
-        return Verdict(about, "does not hold", f"Failed: {'; '.join(failed)}.", clauses)
+        return "does not hold", f"Failed: {'; '.join(failed)}."
     open_ = [clause.claim for clause in clauses if clause.holds is None]
     if open_:
-        return Verdict(about, "no verdict", f"Not judged: {'; '.join(open_)}.", clauses)
-    starts = {str(run.lineage.get("init_from")) for run in arm.runs}
-    return Verdict(about, "holds", "Every clause holds" + ("." if len(starts) > 1 else ", for this checkpoint only."), clauses)
+        return "no verdict", f"Not judged: {'; '.join(open_)}."
+    return "holds", "Every clause holds."
 
 
-def _control_clauses(arm: Arm, arms: Sequence[Arm]) -> list[Clause]:
+def _weaknesses(arm: Arm, runs: Sequence[RunRecord]) -> list[str]:
+    """Say in which ways the encoder that the arm started from never learnt."""
+    found = []
+    starts = {start_of(run) for run in arm.runs}
+    pretrained = [run for run in runs if run.method == "pretrain"]
+    own = [run for run in pretrained if run.id in starts] or pretrained
+    gain = min((gain for run in own if (gain := unigram_gain(run)) is not None), default=None)
+    if gain is not None and gain < LEARNT_NATS:
+        found.append(f"The encoder is {formats.nats(gain)} nats below unigram, less than {LEARNT_NATS:.0f}")
+    over = over_random(arm, runs)
+    if over is not None and over[0] <= 0:
+        shown, count = formats.points(over[0], True), over[1]
+        tasks = "one task" if count == 1 else f"{count} tasks"
+        found.append(f"The encoder's probes are no better than a random encoder's ({shown} points over {tasks})")
+    return found
+
+
+def over_random(arm: Arm, runs: Sequence[RunRecord]) -> tuple[float, int] | None:
+    """Return by how much the probes of an arm's start beat a random encoder's, and on how many tasks; None where none has both.
+
+    The mean over tasks of mean over the arm's runs − mean over random encoders, of the same architecture where runs say which.
+    """
+    starts = {start_of(run) for run in arm.runs}
+    gains = []
+    for name in measures_of([arm], ("probe_",)):
+        known = [value for _, value in arm.points(f"{name}_start")]
+        drawn = [(start_of(run), value) for run in runs if (value := run.metrics.get(f"{name}_random")) is not None]
+        same = [value for start, value in drawn if start in starts] or [value for _, value in drawn]
+        if known and same:
+            gains.append(math.fsum(known) / len(known) - math.fsum(same) / len(same))
+    return (math.fsum(gains) / len(gains), len(gains)) if gains else None
+
+
+def _power(rivals: Sequence[Comparison]) -> str:
+    spread = max((one.sd for one in rivals if one.pairs > 1), default=0.0)
+    if not spread > 0:
+        return ""
+    needed = pairs_needed(spread, 0.01)
+    return f"One point at sd {formats.points(spread)}, the widest of these differences, needs about {needed} pairs (power 0.8)."
+
+
+def _rival_clauses(arm: Arm, arms: Sequence[Arm]) -> list[Clause]:
     clauses = []
-    probe = next((name for name in measures_of([arm]) if parse_metric(name + "_pre").what == f"probe_{arm.task}"), None)
-    for control, words in CONTROLS.items():
+    probe = next(
+        (name for name in measures_of([arm], ("probe_",)) if parse_metric(name + "_pre").what == f"probe_{arm.task}"), None
+    )
+    for (method, control), words in RIVALS.items():
         claim = f"task probe of pre beats {words}"
-        other = next((one for one in arms if _control(one) == control), None)
-        found = differences(arm, other, f"{probe}_pre") if other is not None and probe is not None else []
+        rival = _rival(arm, arms, method, control, f"{probe}_pre")
+        found = differences(arm, rival, f"{probe}_pre") if rival is not None and probe is not None else []
         if not found:
-            clauses.append(Clause(claim, "arm not run" if other is None else "no pairs"))
+            clauses.append(Clause(claim, "arm not run" if rival is None else "no pairs"))
             continue
-        comparison = compare([value for _, value in found])
-        clauses.append(Clause(claim, _reading(comparison, parse_metric(f"{probe}_pre")), None, comparison))
+        metric = parse_metric(f"{probe}_pre")
+        comparison = compare_runs(found, metric)
+        unlike = sorted(_unlike(arm, rival)) if rival is not None and rival.method == arm.method else []
+        reading = _reading(comparison, metric) + (f", but {unlike[0]} differs" if unlike else "")
+        clauses.append(Clause(claim, reading, None, comparison))
     return clauses
+
+
+def _rival(arm: Arm, arms: Sequence[Arm], method: str, control: str | None, metric: str) -> Arm | None:
+    """Return the arm to beat: of this method under this control and no other.
+
+    Of several it is one whose settings are most like the arm's, where they can be, and of these the hardest to beat.
+    """
+    controls = frozenset() if control is None else frozenset({control})
+    rivals = [one for one in arms if one.method == method and one.controls == controls]
+
+    def strength(rival: Arm) -> tuple[int, float]:
+        values = [value for _, value in rival.points(metric)]
+        likeness = -len(_unlike(arm, rival)) if method == arm.method else 0
+        return likeness, math.fsum(values) / len(values) if values else -math.inf
+
+    return max(rivals, key=strength, default=None)
+
+
+def _unlike(arm: Arm, rival: Arm) -> set[str]:
+    """Return the keys that differ between two arms, but for those that a control sets beside its own."""
+    one, other = arm.runs[0].config, rival.runs[0].config
+    differing = {key for key in {*one, *other} if one.get(key) != other.get(key)}
+    return {key for key in differing if "." in key and not key.startswith(("control.", "budget.", "method."))}
 
 
 def _holm_adjusted(clauses: list[Clause]) -> list[Clause]:
@@ -116,7 +198,9 @@ def _retention(arm: Arm) -> Clause:
     found = next((moved for name in measures_of([arm]) if name.endswith("/mlm_loss") and (moved := shifts(arm, name))), [])
     if not found:
         return Clause(claim, "not measured")
-    comparison = compare([after / before - 1 for _, before, after in found])
+    comparison = compare_runs(
+        [(run, after / before - 1) for run, before, after in found], Metric("validation", "mlm_loss", "pre")
+    )
     holds = None if comparison.interval is None else comparison.interval.high <= WORST_MLM
     text = f"{100 * comparison.mean:+.1f}%".replace("-", "−")
     if comparison.interval is not None:
@@ -127,15 +211,22 @@ def _retention(arm: Arm) -> Clause:
 def _generality(arm: Arm) -> Clause:
     claim = "mean change over the other tasks' probes not below 0"
     changes: dict[str, list[float]] = {}
-    others = [name for name in measures_of([arm]) if "/probe_" in name and not name.endswith(f"/probe_{arm.task}")]
+    others = [name for name in measures_of([arm], ("probe_",)) if not name.endswith(f"/probe_{arm.task}")]
     for name in others:
         for run, before, after in shifts(arm, name):
             changes.setdefault(run.name, []).append(after - before)
     if not changes:
         return Clause(claim, "not measured")
-    comparison = compare([math.fsum(found) / len(found) for found in changes.values()])
+    means = [(run, math.fsum(changes[run.name]) / len(changes[run.name])) for run in arm.runs if run.name in changes]
+    comparison = compare_runs(means)
     holds = None if comparison.interval is None else comparison.interval.low >= 0
-    return Clause(claim, f"{_reading(comparison, Metric('test', 'probe_', 'pre'))}, {len(others)} tasks", holds, comparison)
+    few = f", fewer than {OTHER_TASKS}" if len(others) < OTHER_TASKS else ""
+    return Clause(
+        claim,
+        f"{_reading(comparison, Metric('test', 'probe_', 'pre'))}, {len(others)} task{'s' if len(others) != 1 else ''}{few}",
+        holds,
+        comparison,
+    )
 
 
 def _reading(comparison: Comparison, metric: Metric) -> str:
