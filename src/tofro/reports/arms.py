@@ -28,8 +28,10 @@ LEAVES_PRE = frozenset(
 NULL_CONTROLS = ("no_task", "shuffled_labels", "shuffled_pairing", "random_ft", "no_alignment")  # what a method is robbed of
 RETENTION = ("mlm_loss", "pair_accuracy")
 USE = (*RETENTION, "probe_", "knn_", "few_shot_", "prompt_")  # what knowledge is good for, beside how it was kept
-_FIRST = ("pretrain", "full", "partial", "lora", "bitfit", "l2_sp", "task_mlm", "distillation", "from_scratch", "prompt")
-_FIRST += ("two_way", "ema", "mutual", "wise", "continued_mlm")
+_FIRST: tuple[str, ...] = (
+    *("pretrain", "full", "partial", "lora", "bitfit", "l2_sp", "task_mlm", "distillation", "from_scratch", "prompt"),
+    *("two_way", "ema", "mutual", "wise", "continued_mlm"),
+)
 _TEMPLATE = re.compile(r"[,;]?\s*template\s*\S*\s*$")
 
 
