@@ -8,7 +8,7 @@ from tests.measures.test_tasks import TOKENIZER
 from tofro.encoders.model import Model, build_model
 from tofro.encoders.settings import EncoderSettings
 from tofro.measures.classic import majority_score, tfidf_scores
-from tofro.measures.probes import probe_task
+from tofro.measures.probes import probe_words
 from tofro.text.task import Example, Task
 
 FILM = ["movie", "fine"]  # a film has a name of these two words
@@ -55,11 +55,11 @@ def test_spelling_tells_what_words_and_their_neighbours_decide():
 
 def test_a_probe_reads_the_states_of_words():
     task, model = make_task(), make_model()
-    found = probe_task(model, TOKENIZER, task, 16, rows=20)
-    assert found == probe_task(model, TOKENIZER, task, 16, rows=20)
+    found = probe_words(model, TOKENIZER, task, 16, rows=20)
+    assert found == probe_words(model, TOKENIZER, task, 16, rows=20)
     assert set(found) == {"validation", "test"}
     assert found["test"] > 0.9
-    assert probe_task(model, TOKENIZER, task, 16, rows=20, splits=["test"]) == {"test": found["test"]}
+    assert probe_words(model, TOKENIZER, task, 16, rows=20, splits=["test"]) == {"test": found["test"]}
 
 
 def test_a_probe_counts_lost_words_as_outside():
@@ -67,7 +67,7 @@ def test_a_probe_counts_lost_words_as_outside():
     late = [Example("it " * 5 + "movie fine", None, ("O",) * 5 + ("B-film", "I-film"), ("it",) * 5 + ("movie", "fine"))] * 4
     splits = {**task.splits, "test": task.splits["test"] + late}
     longer = Task("films", "tags", False, task.labels, "entity_f1", splits, "")
-    found = {length: probe_task(make_model(), TOKENIZER, longer, length, splits=["test"])["test"] for length in (16, 7)}
+    found = {length: probe_words(make_model(), TOKENIZER, longer, length, splits=["test"])["test"] for length in (16, 7)}
     cut = sum(example.label.index("B-film") >= 4 for example in splits["test"])  # of five tokens the name's last is lost
     assert found[16] == 1.0
     assert found[7] == pytest.approx(2 * (34 - cut) / (34 + 34 - sum(e.label.index("B-film") >= 5 for e in splits["test"])))
@@ -77,6 +77,6 @@ def test_a_single_tag_is_nothing_to_probe():
     task = make_task()
     plain = [Example("it was", None, ("O", "O"), ("it", "was"))] * 5
     with pytest.raises(ValueError, match="single tag"):
-        probe_task(
+        probe_words(
             make_model(), TOKENIZER, Task("t", "tags", False, task.labels, "entity_f1", {**task.splits, "train": plain}, ""), 16
         )

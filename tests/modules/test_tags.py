@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from tests.modules.conftest import SETTINGS, Bench
 from tofro.batches.labelled import LabelledBuilder
 from tofro.encoders.model import Model, build_model
+from tofro.encoders.settings import TuningSettings
 from tofro.encoders.tuning import train_head, trainable_names
 from tofro.measures.tasks import evaluate_task
 from tofro.modules.fine_tuning import FineTuning
@@ -100,7 +101,7 @@ def test_the_metric_is_that_of_tags_predicted_one_by_one(bench: Bench, tagger: M
 
 
 def test_only_heads_that_the_answer_goes_through_train(bench: Bench, tagger: Model) -> None:
-    train_head(tagger)
+    train_head(TuningSettings(), tagger, 0)
     FineTuning(tagger, tagged(12), bench.training(BUDGET))
     heads = {name.split(".")[1] for name in trainable_names(tagger)}
     assert heads == ({"pooler", "task"} if tagger.settings.modern else {"task"})

@@ -151,7 +151,6 @@ CASES: dict[str, tuple[Make, list[str]]] = {
         ["objective.length=128", "64"],
     ),
     "a batch that ranks can't share": (flags("method=full", "trainer.devices=3"), ["budget.batch=8", "trainer.devices=3"]),
-    "a contrast over ranks": (flags("method=two_way", "trainer.devices=2"), ["infonce", "trainer.devices=1", "alignment=cosine"]),
     "machines without a launcher": (flags("method=full", "trainer.num_nodes=2"), ["trainer.num_nodes=2", "torchrun"]),
     "more layers than the encoder has": (flags("method=partial", "tuning=top_k", "tuning.k=3"), ["tuning.k", "2"]),
     "a contrast with one row": (

@@ -69,7 +69,7 @@ class Known:
         for group, variants in SETTINGS.items():
             keys |= {f"{group}.{each.name}" for settings in variants.values() for each in fields(settings)}
         for group, options in self.groups.items():
-            for option in options if group not in ("method", "recipe") else ():  # those two are written from the root
+            for option in options if group not in ("method", "control", "recipe") else ():  # those are written from the root
                 keys |= {f"{group.replace('/', '.')}.{key}" for key in _dotted(self.content(group, option))}
         return sorted(keys)
 
