@@ -230,5 +230,5 @@ MOMENTS: dict[str, Callable[[int, Act], None]] = {
     "in an evaluation": before(Agreement, "on_validation_batch_end"),
     "before the evaluation's row": before(Recorder, "on_validation_end"),
     "before the choice of weights": before(Selection, "on_validation_end"),
-    "measuring": before(methods, "_save"),
+    "measuring": before(methods, "save"),
 }
