@@ -116,6 +116,14 @@ def test_replay_keeps_pre_a_language_model_and_resumes_where_it_was(chain: Chain
     assert same_weights(load_model(resumed.folder / "models" / "pre").model, models)
 
 
+def test_shuffled_tags_stay_as_many_as_the_words() -> None:
+    rows = [Example("a b c"[: 2 * count - 1], None, tuple("XYZ"[:count]), tuple("abc"[:count])) for count in (1, 2, 3) * 10]
+    dealt = shuffle_labels(rows, 3)
+    assert [len(row.label) for row in dealt] == [len(row.words) for row in dealt] == [1, 2, 3] * 10
+    assert sorted(tag for row in dealt for tag in row.label) == sorted(tag for row in rows for tag in row.label)
+    assert dealt != rows
+
+
 def test_shuffled_labels_keep_their_number_and_follow_the_seed() -> None:
     rows = [Example(str(number), None, "a" if number % 3 else "b") for number in range(60)]
     one, two, other = shuffle_labels(rows, 1), shuffle_labels(rows, 1), shuffle_labels(rows, 2)

@@ -57,6 +57,10 @@ class TwoWay(FineTuning):
         self.starts["pre"] = Start(pre.encoder)
         self.alignment, self.alignment_schedule = alignment, schedule
         self.settings, self.control = settings, control or ControlSettings()
+        if settings.compares == "logits" and task.kind == "tags":
+            raise ValueError(
+                "alignment.compares=logits: the logits of tagged words make no row of a text; use alignment=cosine, say"
+            )
         check_layers(settings, min(pre.settings.layers, ft.settings.layers))
         self.projection = Projection(settings, {"pre": pre.settings.width, "ft": ft.settings.width}, training.seed)
         own_head = pre.task_heads if settings.compares == "logits" or settings.pre_task else ()

@@ -7,6 +7,7 @@ out the choice of rows and the scores (measures/few_shot.py).
 
 from __future__ import annotations
 
+import warnings
 import copy
 import tempfile
 from collections.abc import Sequence
@@ -47,6 +48,12 @@ def open_splits(context: Context, tasks: Sequence[Task]) -> list[tuple[Task, Spl
     settings = context.config.method
     if any(count < 1 for count in settings.few_shot):
         raise ValueError(f"method.few_shot={list(settings.few_shot)}: examples of each class, at least 1")
+    for task in tasks:
+        if task.kind == "tags":
+            warnings.warn(
+                f"method.few_shot: {task.name} tags words, which have no k examples of each class; left out", stacklevel=1
+            )
+    tasks = [task for task in tasks if task.kind != "tags"]
     named = {task.name: task for task in tasks}
     splits = {}
     for path in settings.few_shot_splits:
