@@ -7,9 +7,9 @@ out the choice of rows and the scores (measures/few_shot.py).
 
 from __future__ import annotations
 
-import warnings
 import copy
 import tempfile
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
