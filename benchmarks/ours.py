@@ -23,6 +23,7 @@ from tofro.modules.pretraining import Pretraining
 from tofro.runs.context import Context
 from tofro.runs.fit import FitPlace, FitReport, fit
 from tofro.runs.memory import keep_large_buffers
+from tofro.runs.methods import pair_up
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,14 @@ def fine_tuning(context: Context) -> Job:
     task = context.task
     data = TaskData(task.splits, task.labels, context.start.tokenizer, context.config.task.max_length, context.loading())
     return Job(FineTuning(context.model_for_task(), task, context.training(data.steps_per_epoch)), data, context)
+
+
+def adaptation(context: Context) -> Job:
+    """Return a fine-tuning, one way or both ways, as the config's method trains it, of encoders with random weights."""
+    if context.config.method.name == "full":
+        return fine_tuning(context)
+    module, data = pair_up(context.settings("method"), context)
+    return Job(module, data, context)
 
 
 class Stopwatch(pl.Callback):

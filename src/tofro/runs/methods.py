@@ -13,7 +13,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from tofro.batches.datamodules import PretrainingData
+from tofro.batches.datamodules import PretrainingData, TaskData
 from tofro.config.build import build
 from tofro.encoders.model import Model
 from tofro.encoders.tuning import settle
@@ -108,29 +108,8 @@ def kept(start: dict[str, float]) -> dict[str, float]:
 
 def two_way(settings: MethodSettings, context: Context) -> Outcome:
     """Train ``ft`` on the task and align ``pre`` and ``ft``, so that both move."""
-    task, alignment, control = context.task, context.settings("alignment"), context.settings("control")
-    ft = tuned(context, context.random_start() if control.random_ft else None)
-    pre = copy.deepcopy(context.start.model)
-    pre.dropout = settings.dropout
-    if alignment.compares == "logits" or alignment.pre_task:
-        context.add_task_head(pre, "pre")
-    data = task_data(context)
-    loss = context.config.alignment.loss
-    if context.config.budget.accumulate > 1 and alignment.weight > 0:
-        warnings.warn(
-            "budget.accumulate: an alignment contrasts the rows of one micro-batch, not of the global batch", stacklevel=1
-        )
-    module = TwoWay(
-        pre,
-        ft,
-        task,
-        build(loss),
-        build(context.config.alignment.schedule),
-        alignment,
-        context.training(data.steps_per_epoch),
-        regularizers(context),
-        control,
-    )
+    module, data = pair_up(settings, context)
+    pre, ft = module.model("pre"), module.model("ft")
     before = {name: value.clone() for name, value in ft.state_dict().items()}
     report = train(context, module, data)
     settle(ft, before)
@@ -139,3 +118,30 @@ def two_way(settings: MethodSettings, context: Context) -> Outcome:
     moved = pre if module.pre_moves else context.start.model
     measured = measure(context, pre, "pre") if settings.measure and module.pre_moves else kept(start)
     return adapted(context, ft, report, start | measured | changes(context, moved, ft))
+
+
+def pair_up(settings: MethodSettings, context: Context) -> tuple[TwoWay, TaskData]:
+    """Return ``pre`` and ``ft`` in a module that trains them as the config says, and its batches."""
+    config, alignment, control = context.config, context.settings("alignment"), context.settings("control")
+    ft = tuned(context, context.random_start() if control.random_ft else None)
+    pre = copy.deepcopy(context.start.model)
+    pre.dropout = settings.dropout
+    if alignment.compares == "logits" or alignment.pre_task:
+        context.add_task_head(pre, "pre")
+    data = task_data(context)
+    if config.budget.accumulate > 1 and alignment.weight > 0:
+        warnings.warn(
+            "budget.accumulate: an alignment contrasts the rows of one micro-batch, not of the global batch", stacklevel=1
+        )
+    module = TwoWay(
+        pre,
+        ft,
+        context.task,
+        build(config.alignment.loss),
+        build(config.alignment.schedule),
+        alignment,
+        context.training(data.steps_per_epoch),
+        regularizers(context),
+        control,
+    )
+    return module, data
