@@ -12,7 +12,7 @@ from tofro.reports import formats
 from tofro.reports.arms import FLOORS, Arm, compare_runs, leaves_pre, measures_of, of_task, shifts
 from tofro.reports.cells import EMPTY, mean_cell, point_cells, slug
 from tofro.reports.collect import RunRecord
-from tofro.reports.formats import parse_metric
+from tofro.reports.formats import Metric, parse_metric
 from tofro.reports.layout import Cell, Column, Table
 from tofro.reports.statistics import SMALLEST_PAIRS, proportion_interval
 
@@ -186,7 +186,7 @@ def mechanism_table(arms: Sequence[Arm]) -> Table | None:
             for name, value in run.metrics.items():
                 metric = parse_metric(name)
                 if metric.is_number and metric.what.startswith(MECHANISM):
-                    found.setdefault((metric.what, metric.encoder), []).append(value)
+                    found.setdefault((metric.what, metric.encoder or "ft"), []).append(value)  # what is of both stands at ft
         for family, names in _by_family(found).items():
             cells = [_layers([(what, found[what, encoder]) for what in names if (what, encoder) in found]) for encoder in SIDES]
             rows.append((Cell(arm.label), Cell(family), *cells))
@@ -202,12 +202,12 @@ def _by_family(found: Mapping[tuple[str, str], object]) -> dict[str, list[str]]:
     """Group names that differ in a layer alone, in the order of layers: title -> names."""
     families: dict[str, list[str]] = {}
     for what in sorted({what for what, _ in found}, key=lambda what: [int(part) for part in re.findall(r"\d+", what)]):
-        title = re.sub(r", layer \d+$", ", by layer", parse_metric(f"validation/{what}").title)
+        title = re.sub(r", layer \d+$", ", by layer", Metric("validation", what, "").title)
         families.setdefault(title, []).append(what)
     return dict(sorted(families.items()))
 
 
 def _layers(values: Sequence[tuple[str, list[float]]]) -> Cell:
     """One number, or one for each layer."""
-    cells = [mean_cell(found, parse_metric(f"validation/{what}")) for what, found in values]
+    cells = [mean_cell(found, Metric("validation", what, "")) for what, found in values]
     return EMPTY if not cells else cells[0] if len(cells) == 1 else Cell.points(cells)
