@@ -69,7 +69,7 @@ def _product(qkv: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _plain(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """Return attention as two products and a softmax; torch's fused kernel for the CPU takes three times as long in bf16."""
+    """Return attention as two products and a softmax; torch's fused kernel for the CPU is slower in bf16."""
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)  # (rows, H, length, length)
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf)

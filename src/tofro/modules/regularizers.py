@@ -1,7 +1,7 @@
 """What is added to a task's loss so that encoders keep what they knew: replay of the corpus, and a pull towards the start.
 
 In: settings, the objective that pretraining had, a module and its batch. Out: named terms. Replay is continued pretraining in
-small doses (Rebuffi et al. 2017 of images; science of it: docs/algorithms.md); L2-SP is that of Li et al. (2018).
+small doses; L2-SP is that of Li et al. (2018).
 """
 
 from __future__ import annotations
