@@ -16,8 +16,8 @@ import torch
 from tests.ranks import together
 from tests.runs import mortal
 from tests.runs.conftest import rows_of
-from tofro.modules.base import Term
 from tofro.modules.settings import BudgetSettings
+from tofro.modules.terms import Term
 from tofro.runs import counting, ranks
 from tofro.runs.checkpoint_io import newest_intact
 from tofro.runs.fit import FitPlace, fit

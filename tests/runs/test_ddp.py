@@ -25,7 +25,10 @@ from tofro.runs import counting, ranks
 from tofro.runs.methods import carry_out
 from tofro.runs.run import _begin, identify
 
-TWO_STEPS = ["budget.batch=16", "budget.steps=2", "budget.evaluate_every=1", "method.measure=false"]
+TWO_STEPS = [
+    *("budget.batch=16", "budget.steps=2", "budget.evaluate_every=1", "method.measure=false"),
+    "trainer.gradients_every=1",  # so that the rows that are compared hold the terms' gradients too
+]
 CUT = "budget.accumulate=2"
 PRETRAIN = ["method=pretrain", "objective.unit=sentence"]  # whose lengths differ
 FULL = ["method=full", "method.dropout=0"]

@@ -18,9 +18,10 @@ from tests.modules.conftest import bench as bench
 from tests.modules.conftest import start as start
 from tests.modules.conftest import task as task
 from tests.modules.conftest import tokenizer as tokenizer
-from tofro.modules.base import Term, TransferModule
+from tofro.modules.base import TransferModule
 from tofro.modules.optimizers import not_finite, poison
 from tofro.modules.settings import BudgetSettings
+from tofro.modules.terms import Term
 from tofro.runs.checkpoint_io import snapshot, write
 from tofro.runs.record import as_json
 

@@ -57,9 +57,33 @@ ATTENTION_FORMULAS: dict[Any, Any] = {
 }
 
 
+class _Everything:
+    """Stands where torch's counter follows which module is running: all that is asked here is the whole."""
+
+    parents = frozenset({"Global"})
+
+    def __enter__(self) -> None:
+        """Follow nothing."""
+
+    def __exit__(self, *exception: object) -> None:
+        """Leave nothing behind."""
+
+
+class FlopCounter(FlopCounterMode):
+    """Torch's counter of FLOPs, attention on the CPU included, without its count for each module.
+
+    That one puts hooks on every module's tensors: slow, and with them no gradient can be taken of a single term
+    (modules/terms.py).
+    """
+
+    def __init__(self) -> None:
+        super().__init__(display=False, custom_mapping=ATTENTION_FORMULAS)
+        self.mod_tracker = _Everything()  # type: ignore[assignment]
+
+
 def count_flops(step: Callable[[], Any]) -> int:
     """Return the FLOPs of one call of ``step``, forward and, where it calls ``backward``, backward."""
-    with FlopCounterMode(display=False, custom_mapping=ATTENTION_FORMULAS) as counter:
+    with FlopCounter() as counter:
         step()
     return int(counter.get_total_flops())
 
@@ -76,7 +100,7 @@ class Meter:
         self.tokens = 0
         self._weighted = 0  # tokens, those of training three times
         self._passes, self._sampled_flops, self._sampled_tokens = 0, 0, 0
-        self._mode: FlopCounterMode | None = None
+        self._mode: FlopCounter | None = None
 
     def __enter__(self) -> Meter:
         """Start counting."""
@@ -104,7 +128,7 @@ class Meter:
         if not learning:
             if self._passes % self.EVERY == 0:
                 self._sampled_tokens += length
-                self._mode = FlopCounterMode(display=False, custom_mapping=ATTENTION_FORMULAS)
+                self._mode = FlopCounter()
                 self._mode.__enter__()
             self._passes += 1
 

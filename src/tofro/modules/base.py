@@ -14,6 +14,7 @@ import pytorch_lightning as pl
 import torch
 import torch.distributed
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
 
 from tofro.batches.order import key
 from tofro.batches.types import Batch
@@ -21,16 +22,9 @@ from tofro.encoders.model import Model
 from tofro.modules.clock import Clock
 from tofro.modules.optimizers import adamw, clip_per_encoder, not_finite, poison
 from tofro.modules.settings import OptimizerSettings
+from tofro.modules.terms import Term, TermGradients
 
 Schedule = Callable[[float], float]
-
-
-@dataclass(frozen=True)
-class Term:
-    """One named scalar of the loss and its weight at this step."""
-
-    value: Tensor  # ()
-    weight: float = 1.0
 
 
 @dataclass
@@ -53,6 +47,7 @@ class Training:
     clip: float = 1.0
     accumulate: int = 1
     clip_pre: float | None = None  # of `pre`, where it is not `clip`
+    gradients_every: int | None = None  # steps between norms of the terms' gradients at the parameters
 
 
 class TransferModule(pl.LightningModule):
@@ -73,6 +68,8 @@ class TransferModule(pl.LightningModule):
         self.models = nn.ModuleDict(dict(models))
         self.training_settings = training
         self._row = Row()
+        self._term_gradients = TermGradients()
+        self._probing = False  # a backward pass that only measures is under way
 
     # -- what a method says ----------------------------------------------------------------------------------------------------
 
@@ -92,9 +89,23 @@ class TransferModule(pl.LightningModule):
         else:  # no parameter is reached, so none gets a gradient, not even of 0
             loss = torch.zeros((), device=self.device, requires_grad=True)
         self.note_parts({f"train/{name}": term.value for name, term in terms.items()} | {"train/loss": loss})
+        self._measure_gradients(terms)
         if self._micro_batch == accumulate - 1:
             clock.spend(batch.counts["global_tokens"])
         return poison(loss) * accumulate * self.ranks
+
+    def _measure_gradients(self, terms: Mapping[str, Term]) -> None:
+        """Note the norm of each term's gradient at the parameters, at the steps that ask for it."""
+        every = self.training_settings.gradients_every
+        if every is None or self.global_step % every:
+            return
+        self._probing = True
+        with _disable_current_modes():  # nobody counts these operations as the step's
+            self._term_gradients.add(terms, self.trained)
+        self._probing = False
+        if self._micro_batch == self.training_settings.accumulate - 1:
+            for name, norm in self._term_gradients.norms(self.ranks).items():
+                self.note_once(f"train/parameter_gradient_{name}", norm)
 
     def states(self, name: str, batch: Batch, stream: str = "") -> Tensor:
         """Return the last states (T, D) of encoder ``name``, with dropout f(seed, encoder, stream, step, micro-batch, rank)."""
@@ -111,7 +122,12 @@ class TransferModule(pl.LightningModule):
         if not (self.training and states.requires_grad):
             return states
         seen, note, scale = states.view_as(states), f"train/gradient_{term}_{name}", self.ranks**2
-        seen.register_hook(lambda gradient: self.note_parts({note: gradient.float().square().sum() / scale}, rooted=True))
+
+        def note_norm(gradient: Tensor) -> None:
+            if not self._probing:
+                self.note_parts({note: gradient.float().square().sum() / scale}, rooted=True)
+
+        seen.register_hook(note_norm)
         return seen
 
     def model(self, name: str) -> Model:

@@ -7,10 +7,11 @@ from torchmetrics import MeanMetric
 
 from tofro.batches.types import Batch
 from tofro.encoders.model import Model
-from tofro.modules.base import Term, Training, TransferModule
+from tofro.modules.base import Training, TransferModule
 from tofro.modules.metrics import metric_of, update_metric
 from tofro.modules.regularizers import Regularizers
 from tofro.modules.start import Start
+from tofro.modules.terms import Term
 from tofro.objectives.task import classification_loss, regression_loss
 from tofro.text.task import Task
 

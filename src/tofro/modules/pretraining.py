@@ -8,9 +8,10 @@ from torchmetrics import MeanMetric
 from tofro.batches.settings import ObjectiveSettings
 from tofro.batches.types import Batch
 from tofro.encoders.model import Model
-from tofro.modules.base import Term, Training, TransferModule
+from tofro.modules.base import Training, TransferModule
 from tofro.modules.fine_tuning import freeze_heads
 from tofro.modules.language import language_heads, language_weights, mlm_term, pair_term
+from tofro.modules.terms import Term
 
 
 class Pretraining(TransferModule):

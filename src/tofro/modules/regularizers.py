@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from tofro.batches.settings import ObjectiveSettings
 from tofro.batches.types import Batch
-from tofro.modules.base import Term, TransferModule
+from tofro.modules.base import TransferModule
 from tofro.modules.language import language_heads, language_weights, mlm_term, pair_term
 from tofro.modules.start import Start
+from tofro.modules.terms import Term
 from tofro.objectives.regularizers import l2_sp
 from tofro.objectives.settings import RegularizerSettings
 

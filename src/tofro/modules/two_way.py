@@ -18,11 +18,12 @@ from tofro.batches.types import Batch
 from tofro.encoders.encoder import Encoder, Trunk
 from tofro.encoders.model import Model
 from tofro.encoders.pooling import pool
-from tofro.modules.base import Schedule, Term, Training
+from tofro.modules.base import Schedule, Training
 from tofro.modules.fine_tuning import FineTuning, freeze_heads
 from tofro.modules.projection import Projection
 from tofro.modules.regularizers import Regularizers
 from tofro.modules.start import Start
+from tofro.modules.terms import Term
 from tofro.objectives.gather import Ranks
 from tofro.objectives.geometry import alignment_distance, uniformity
 from tofro.objectives.settings import AlignmentSettings, ControlSettings

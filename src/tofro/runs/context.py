@@ -33,6 +33,7 @@ from tofro.runs.run import cache_of
 from tofro.text.corpus import Corpus
 from tofro.text.documents import Reading
 from tofro.text.fingerprint import fingerprint_path, hash_json
+from tofro.text.settings import CorpusSettings
 from tofro.text.task import Task
 from tofro.tokens.languages import find_words
 from tofro.tokens.store import TokenStore, open_store
@@ -75,9 +76,13 @@ class Context:
         """The corpus of the config."""
         with progress(f"reading corpus {self.config.corpus.name}", "files", self.shown) as report:
             corpus: Corpus = build(self.config.corpus, report)
+        return self.with_words(corpus, self.settings("corpus"))
+
+    def with_words(self, corpus: Corpus, settings: CorpusSettings) -> Corpus:
+        """Return ``corpus``, read as ``settings`` say, with where its words come from; ValueError where they can't be found."""
         objective = self.config.objective
         unit = objective.mask_unit if objective.mlm_weight else "token"  # pairs alone need no words
-        return dataclasses.replace(corpus, words=find_words(corpus, self.settings("corpus"), unit))
+        return dataclasses.replace(corpus, words=find_words(corpus, settings, unit))
 
     @cached_property
     def task(self) -> Task:
@@ -86,9 +91,9 @@ class Context:
             task: Task = build(self.config.task, report)
         return task
 
-    def store(self, split: str) -> TokenStore:
-        """Return the token store of a split of the corpus, built once for all runs."""
-        corpus, start = self.corpus, self.start
+    def store(self, split: str, other: Corpus | None = None) -> TokenStore:
+        """Return the token store of a split of the run's corpus, or of another one, built once for all runs."""
+        corpus, start = other or self.corpus, self.start
         with ranks.first_alone(), progress(f"tokenizing {corpus.name}/{split}", corpus.unit, self.shown) as report:
             return open_store(self.cache / "stores", corpus, split, start.tokenizer, report)
 
@@ -173,7 +178,8 @@ class Context:
         schedule = build(self.config.schedule)
         clock = Clock(budget, steps_per_epoch)
         optimizer, seed = self.settings("optimizer"), self.config.seed
-        return Training(optimizer, schedule, clock, seed, budget.clip, budget.accumulate, budget.clip_pre)
+        every = self.config.trainer.gradients_every
+        return Training(optimizer, schedule, clock, seed, budget.clip, budget.accumulate, budget.clip_pre, every)
 
 
 def open_start(place: str, cache: Path) -> Start:

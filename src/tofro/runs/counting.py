@@ -12,11 +12,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from tofro.batches.order import below, key
 from tofro.batches.types import Batch
-from tofro.measures.cost import ATTENTION_FORMULAS
+from tofro.measures.cost import FlopCounter
 from tofro.modules.base import TransferModule
 from tofro.modules.clock import Clock
 
@@ -35,7 +34,7 @@ class FlopCounting(pl.Callback):
         self.counted_flops = 0
         self.counted_tokens = 0
         self._counting = ExitStack()
-        self._mode: FlopCounterMode | None = None
+        self._mode: FlopCounter | None = None
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int) -> None:
         """Start counting where this step is in the sample."""
@@ -45,7 +44,7 @@ class FlopCounting(pl.Callback):
             self._counting = ExitStack()
             if pl_module.compiled:  # compiled code called under a mode would run uncompiled for good
                 self._counting.enter_context(torch.compiler.set_stance("force_eager"))
-            self._mode = self._counting.enter_context(FlopCounterMode(display=False, custom_mapping=ATTENTION_FORMULAS))
+            self._mode = self._counting.enter_context(FlopCounter())
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int

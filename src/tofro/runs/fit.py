@@ -104,6 +104,10 @@ def prepare(module: TransferModule, settings: TrainerSettings) -> None:
 
         # One graph for each size of batch, and torch would give up after eight. What is beyond the limit runs uncompiled.
         dynamo.recompile_limit = max(dynamo.recompile_limit, GRAPHS)
+        if settings.gradients_every is not None:  # backward passes that only measure come before the one that counts
+            from torch._functorch import config as functorch
+
+            functorch.donated_buffer = False
     for name in module.models:
         encoder = module.model(name).encoder
         encoder.checkpointing = settings.activation_checkpointing

@@ -23,6 +23,11 @@ class TrainerSettings:
         False, "keep one state per layer and compute the rest again in the backward pass: less memory, about a third more time"
     )
     log_every: int = setting(20, "steps between writes of metrics.jsonl; every step is written", low=1)
+    gradients_every: Optional[int] = setting(
+        None,
+        "steps between norms of each term's gradient at the encoders' parameters, a backward pass a term; null means never",
+        low=1,
+    )
     checkpoint_every: int = setting(500, "steps between checkpoints", low=1)
     checkpoint_minutes: Optional[float] = setting(None, "save also when the last one is this old; null means never", above=0)
     progress: bool = setting(True, "show a progress bar, or plain lines where there is no terminal")
