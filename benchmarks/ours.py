@@ -23,7 +23,7 @@ from tofro.modules.pretraining import Pretraining
 from tofro.runs.context import Context
 from tofro.runs.fit import FitPlace, FitReport, fit
 from tofro.runs.memory import keep_large_buffers
-from tofro.runs.methods import pair_up
+from tofro.runs.pairing import pair_up
 
 
 @dataclass(frozen=True)

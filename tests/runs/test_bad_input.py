@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,7 +45,7 @@ def rows(content: bytes) -> Make:
     return _on("corpus.jsonl", content)
 
 
-def task(*more: str, **splits: list[dict[str, str]] | bytes) -> Make:
+def task(*more: str, **splits: list[dict[str, Any]] | bytes) -> Make:
     """Return a fine-tuning on a folder of splits, given as rows or as bytes."""
 
     def make(folder: Path, chain: Chain) -> list[str]:
@@ -153,6 +154,28 @@ CASES: dict[str, tuple[Make, list[str]]] = {
     "a batch that ranks can't share": (flags("method=full", "trainer.devices=3"), ["budget.batch=8", "trainer.devices=3"]),
     "machines without a launcher": (flags("method=full", "trainer.num_nodes=2"), ["trainer.num_nodes=2", "torchrun"]),
     "more layers than the encoder has": (flags("method=partial", "tuning=top_k", "tuning.k=3"), ["tuning.k", "2"]),
+    "a weight below zero": (flags("method=two_way", "alignment.weight=-0.1"), ["alignment.weight", "-0.1", "at least 0"]),
+    "an aligned layer that is not there": (
+        flags("method=two_way", "alignment.layers=[-3]"),
+        ["alignment.layers=[-3]", "-1", "-2"],
+    ),
+    "replay without a corpus": (
+        flags("method=two_way", "regularizer=replay", "corpus=text", "corpus.path=null"),
+        ["corpus.path is not set", "corpus.path=..."],
+    ),
+    "a label with one example under supcon": (
+        task(
+            *("method=two_way", "alignment=supcon"),
+            train=[*GOOD_ROWS, {"text": "Neither.", "label": "c"}],
+            validation=GOOD_ROWS[:6],
+            test=GOOD_ROWS[:6],
+        ),
+        ["alignment.least_per_class=2", "'c'", "alignment=infonce"],
+    ),
+    "scores under supcon": (
+        task("method=two_way", "alignment=supcon", train=[{**row, "label": n + 0.5} for n, row in enumerate(GOOD_ROWS)]),
+        ["alignment=supcon", "scores", "alignment=infonce"],
+    ),
     "a contrast with one row": (
         flags("method=two_way", "budget.batch=2", "budget.accumulate=2"),
         ["alignment=infonce", "budget.batch"],

@@ -11,9 +11,10 @@ import torch
 from tests.runs.conftest import LONG, Chain, carry_out
 from tofro.config.compose import compose
 from tofro.encoders.folder import load_model
-from tofro.runs import measuring, using
+from tofro.runs import language, measuring, using
 from tofro.runs.context import Context
 from tofro.runs.measuring import measure, start_measures
+from tofro.runs.run import identify
 from tofro.runs.using import probe_tasks
 
 
@@ -29,8 +30,8 @@ def refuse(*arguments: Any) -> None:
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is computed and not taken from the cache, with made-up numbers."""
     seen: list[str] = []
-    monkeypatch.setattr(measuring, "held_out", lambda *rest: seen.append("held out") or {"mlm_loss": 1.0})
-    monkeypatch.setattr(measuring, "sentence_scores", lambda *rest: seen.append("sentences") or {"pll_per_token": -1.0})
+    monkeypatch.setattr(language, "held_out", lambda *rest: seen.append("held out") or {"mlm_loss": 1.0})
+    monkeypatch.setattr(language, "sentence_scores", lambda *rest: seen.append("sentences") or {"pll_per_token": -1.0})
     monkeypatch.setattr(measuring, "shape", lambda *rest: seen.append("shape") or {"uniformity": -1.0})
     monkeypatch.setattr(using, "frozen_use", lambda context, model, task: seen.append(task.name) or {"test": {"probe": 0.5}})
     monkeypatch.setattr(using, "fine_tuned", lambda *rest: seen.append("few shot") or {"mean": 0.5, "draw_0": 0.5})
@@ -46,7 +47,7 @@ def test_the_measures_of_a_start_are_kept_and_equal_to_fresh_ones(
     model = load_model(chain.runs["pretrain"].folder / "models" / "pre").model
     assert first == measure(context_of(chain, tmp_path), model, "start")  # a model without lineage is always measured
     assert set(first) > {"validation/mlm_loss_start", "validation/pair_accuracy_start", "test/probe_task_start"}
-    monkeypatch.setattr(measuring, "held_out", refuse)
+    monkeypatch.setattr(language, "held_out", refuse)
     monkeypatch.setattr(measuring, "shape", refuse)
     monkeypatch.setattr(using, "frozen_use", refuse)
     again = context_of(chain, tmp_path, "seed=3", "optimizer.lr=1e-3", "method=two_way")
@@ -148,3 +149,40 @@ def test_the_own_task_is_probed_once_and_the_others_as_they_stand(
     assert [getattr(task, "name", task) for task in probe_tasks(context)] == ["task", "pydoc_kind"]
     pretraining = context_of(chain, tmp_path, "method=pretrain", "method.probes=[pydoc_kind]")
     assert probe_tasks(pretraining) == ["pydoc_kind"]
+
+
+def other_text(folder: Path, name: str = "tales") -> Path:
+    path = folder / f"{name}.txt"
+    path.write_text("".join(f"The king number {n} saw the fox.\nIt ran to hill {n}.\nNo one else came.\n\n" for n in range(60)))
+    return path
+
+
+def test_held_out_language_out_of_domain_is_that_of_a_run_on_that_corpus(chain: Chain, tmp_path: Path) -> None:
+    tales = other_text(tmp_path)
+    there = context_of(chain, tmp_path, f"method.corpora=[{tales}]")
+    found = start_measures(there, there.settings("method"))
+    at_home = context_of(chain, tmp_path, "corpus=text", f"corpus.path={tales}", "corpus.validation_share=0.02")
+    own = start_measures(at_home, at_home.settings("method"))
+    assert found["validation/mlm_loss_tales_start"] == own["validation/mlm_loss_start"]
+    assert found["validation/pair_accuracy_tales_start"] == own["validation/pair_accuracy_start"]
+    assert found["validation/mlm_loss_start"] != own["validation/mlm_loss_start"]
+    assert there.corpus.name != "tales"
+
+
+def test_a_run_leaves_its_own_corpus_out_of_the_others_and_refuses_two_of_one_name(chain: Chain, tmp_path: Path) -> None:
+    tales = other_text(tmp_path)
+    at_home = context_of(
+        chain, tmp_path, "corpus=text", f"corpus.path={tales}", "corpus.validation_share=0.02", f"method.corpora=[{tales}]"
+    )
+    assert language.other_corpora(at_home) == []
+    (tmp_path / "more").mkdir()
+    other = other_text(tmp_path / "more")
+    other.write_text(other.read_text() + "One more.\nAnd one more.\n")
+    with pytest.raises(ValueError, match=r"method\.corpora: .*more/tales\.txt is called tales"):
+        using.check_measures(context_of(chain, tmp_path, f"method.corpora=[{tales},{other}]"))
+
+
+def test_what_other_corpora_hold_is_part_of_who_a_run_is_and_their_place_is_not(chain: Chain, tmp_path: Path) -> None:
+    tales, moved = other_text(tmp_path), other_text(tmp_path, "moved")
+    ids = [identify(context_of(chain, tmp_path, f"method.corpora=[{place}]").config).id for place in (tales, moved)]
+    assert ids[0] == ids[1] != identify(context_of(chain, tmp_path).config).id

@@ -25,7 +25,7 @@ VERSION = 1  # raise it when the same config starts to mean another result
 FROM_SCRATCH = ("encoder", "tokenizer")  # groups that init_from answers for
 # keys that name or describe, and compute nothing
 LABELS = ("corpus.name", "task.name", "method.reads", "method.reads_if_set", "control.name")
-PATHS = ("method.tasks", "method.few_shot_splits")  # lists of paths; each enters as what it holds
+PATHS = ("method.tasks", "method.corpora", "method.few_shot_splits")  # lists of paths; each enters as what it holds
 WORDS = "corpus.words"  # enters as what `auto` comes to
 MODEL_FILES = (".safetensors", ".json", ".txt", ".bin", ".model")
 BUILT_IN = "tofro.text.pydoc."

@@ -33,6 +33,11 @@ class MethodSettings:
         "tasks of conf/task on which encoders are measured (probe, neighbours), beside the run's own task",
     )
     tasks: list[str] = setting([], "files or folders of further tasks to measure on, read as task=file reads them")
+    corpora: list[str] = setting(
+        [],
+        "further corpora on which held-out language is measured, out of domain: files or folders read as corpus=text reads them, "
+        "or pydoc",
+    )
     probe_rows: int = setting(2000, "training rows of a probe and of neighbours, at most, chosen by content hash", low=4)
     test_rows: Optional[int] = setting(
         None, "test rows of these measures, at most, chosen by content hash; null means all", low=2

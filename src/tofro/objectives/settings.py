@@ -37,6 +37,7 @@ class AlignmentSettings:
     shared_trunk: int = setting(
         0, "so many lowest layers, and the embeddings, are frozen, the same in both encoders and computed once", low=0
     )
+    least_per_class: int = setting(1, "training examples that every class must have; a run is refused where one has fewer", low=1)
     pre_task: float = setting(
         0.0, "weight of the task loss of a task head that `pre` has of its own, as in mutual learning", low=0
     )

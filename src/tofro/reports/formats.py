@@ -29,6 +29,8 @@ _NAMES = {
     "alignment_pre": "alignment of pre and ft",
 }
 _PATTERNS = (  # what a name's parts mean, the first that fits
+    (re.compile(r"mlm_loss_(.+)"), r"held-out MLM loss on \1"),
+    (re.compile(r"pair_accuracy_(.+)"), r"pair accuracy on \1"),
     (re.compile(r"probe_(.+)"), r"probe \1"),
     (re.compile(r"knn_(.+)"), r"kNN \1"),
     (re.compile(r"few_shot_(\d+)_(.+)"), r"\1-shot \2"),

@@ -19,7 +19,8 @@ from tofro.modules.pretraining import Pretraining
 from tofro.modules.settings import MethodSettings, WiseSettings
 from tofro.runs import ranks
 from tofro.runs.context import Context
-from tofro.runs.measuring import BATCH, measure, start_measures, task_score
+from tofro.runs.language import BATCH
+from tofro.runs.measuring import measure, start_measures, task_score
 from tofro.runs.methods import fit_task, kept
 from tofro.runs.outcome import Outcome, adapted, cost_of, fit_metrics, floor, fresh_heads, lineage_of, save, train, tuned
 from tofro.text.corpus import corpus_of_task

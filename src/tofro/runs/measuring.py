@@ -2,8 +2,8 @@
 prompt, few-shot fine-tuning).
 
 In: a run's context and a model. Out: ``{"<split>/<what>_<encoder>": number}``. The measures of a starting point are kept under
-the cache, because every run from that point needs them; everything else is computed afresh. Leaves out how use on a task is
-measured (using.py) and what takes two models (comparing.py).
+the cache, because every run from that point needs them; everything else is computed afresh. Leaves out how language (language.py)
+and use on a task (using.py) are measured and what takes two models (comparing.py).
 """
 
 from __future__ import annotations
@@ -17,23 +17,19 @@ import numpy as np
 import torch
 
 from tofro.batches.labelled import task_batches
-from tofro.batches.pretraining import evaluation_batches, evaluation_sentences, sentence_batches
+from tofro.batches.pretraining import evaluation_sentences, sentence_batches
 from tofro.encoders.model import Model
-from tofro.measures.leak import leak_accuracy
-from tofro.measures.mlm import retention, unigram, unigram_log_probabilities
-from tofro.measures.pseudo import pseudo_log_likelihood
 from tofro.measures.similarity import effective_rank, pooled_layers, uniformity
 from tofro.measures.tasks import evaluate_task
 from tofro.modules.settings import MethodSettings
 from tofro.runs.context import Context
 from tofro.runs.few_shot import open_splits
 from tofro.runs.folder import write_json
+from tofro.runs.language import BATCH, Keep, measured_language
 from tofro.runs.progress import progress
-from tofro.runs.using import Keep, measured_use, probe_tasks, wants_few_shot
+from tofro.runs.using import measured_use, probe_tasks, wants_few_shot
 from tofro.text.fingerprint import hash_json
-from tofro.tokens.segmenter import words_made_by
 
-BATCH = 64  # sequences of an evaluation batch; no measure depends on it
 VERSION = 2  # of the measures: a change makes kept ones stale
 
 
@@ -62,16 +58,6 @@ def measure(context: Context, model: Model, encoder: str, lineage: str | None = 
             used = measured_use(context, model, task, [split for own, split in splits if own is task], keep)
             values |= {f"test/{name}_{encoder}": value for name, value in used.items()}
     return values
-
-
-def measured_language(context: Context, model: Model, keep: Keep) -> dict[str, float]:
-    """Return retention: held-out MLM loss and pair accuracy, and with ``method.pseudo_log_likelihood`` the score of sentences."""
-    held_out_by = [context.corpus.fingerprint, vars(context.settings("objective")), *words_made_by(context.corpus.words).values()]
-    known = keep(held_out_by, lambda: held_out(context, model))
-    if sentences := context.config.method.pseudo_log_likelihood:
-        by = [context.corpus.fingerprint, "pseudo-log-likelihood", sentences, context.config.objective.length]
-        known = known | keep(by, lambda: sentence_scores(context, model))
-    return known
 
 
 def measured_shape(context: Context, model: Model, keep: Keep) -> dict[str, float]:
@@ -111,35 +97,6 @@ def _kept(context: Context, kept_by: str | None, made_by: list[Any], compute: Ca
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, values)
     return values
-
-
-def held_out(context: Context, model: Model) -> dict[str, float]:
-    """Return the fixed-mask MLM loss and the pair accuracy on the corpus' held-out split, where the model has the heads."""
-    if not {"mlm", "pair"} & set(model.heads):
-        return {}
-    return retention(model, _held_out_batches(context))
-
-
-def sentence_scores(context: Context, model: Model) -> dict[str, float]:
-    """Return the pseudo-log-likelihood of held-out sentences, where the model has the language head."""
-    if "mlm" not in model.heads:
-        return {}
-    store, longest = context.store("validation"), context.config.objective.length - 2
-    starts, lengths = evaluation_sentences(store, context.config.method.pseudo_log_likelihood, longest)
-    return pseudo_log_likelihood(model, context.start.tokenizer, store.ids, starts, lengths)
-
-
-def chance(context: Context) -> dict[str, float]:
-    """Return what needs no encoder: the unigram cross-entropy of the same positions, and the leak classifier's accuracy."""
-    tokenizer, train = context.start.tokenizer, context.store("train")
-    table = unigram_log_probabilities(train.ids, tokenizer.vocabulary)
-    values = unigram(_held_out_batches(context), table)
-    values |= leak_accuracy(train, context.store("validation"), tokenizer, context.settings("objective"))
-    return {f"validation/{name}": value for name, value in values.items()}
-
-
-def _held_out_batches(context: Context) -> Any:
-    return evaluation_batches(context.store("validation"), context.start.tokenizer, context.settings("objective"), BATCH)
 
 
 def shape(context: Context, model: Model) -> dict[str, float]:

@@ -8,12 +8,11 @@ nothing are in untrained.py.
 from __future__ import annotations
 
 import copy
-import warnings
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from tofro.batches.datamodules import PretrainingData, TaskData
+from tofro.batches.datamodules import PretrainingData
 from tofro.config.build import build
 from tofro.encoders.model import Model
 from tofro.encoders.tuning import settle
@@ -21,11 +20,11 @@ from tofro.measures.cost import reset_peak_memory
 from tofro.modules.fine_tuning import FineTuning
 from tofro.modules.pretraining import Pretraining
 from tofro.modules.settings import MethodSettings
-from tofro.modules.two_way import TwoWay
 from tofro.runs.comparing import changes
 from tofro.runs.context import Context
 from tofro.runs.fit import FitReport, set_threads
-from tofro.runs.measuring import chance, measure, start_measures
+from tofro.runs.language import chance
+from tofro.runs.measuring import measure, start_measures
 from tofro.runs.memory import keep_large_buffers
 from tofro.runs.outcome import (
     Outcome,
@@ -41,6 +40,7 @@ from tofro.runs.outcome import (
     train,
     tuned,
 )
+from tofro.runs.pairing import pair_up
 from tofro.runs.using import check_measures
 from tofro.tokens.languages import warn_of_rate
 
@@ -118,30 +118,3 @@ def two_way(settings: MethodSettings, context: Context) -> Outcome:
     moved = pre if module.pre_moves else context.start.model
     measured = measure(context, pre, "pre") if settings.measure and module.pre_moves else kept(start)
     return adapted(context, ft, report, start | measured | changes(context, moved, ft))
-
-
-def pair_up(settings: MethodSettings, context: Context) -> tuple[TwoWay, TaskData]:
-    """Return ``pre`` and ``ft`` in a module that trains them as the config says, and its batches."""
-    config, alignment, control = context.config, context.settings("alignment"), context.settings("control")
-    ft = tuned(context, context.random_start() if control.random_ft else None)
-    pre = copy.deepcopy(context.start.model)
-    pre.dropout = settings.dropout
-    if alignment.compares == "logits" or alignment.pre_task:
-        context.add_task_head(pre, "pre")
-    data = task_data(context)
-    if config.budget.accumulate > 1 and alignment.weight > 0:
-        warnings.warn(
-            "budget.accumulate: an alignment contrasts the rows of one micro-batch, not of the global batch", stacklevel=1
-        )
-    module = TwoWay(
-        pre,
-        ft,
-        context.task,
-        build(config.alignment.loss),
-        build(config.alignment.schedule),
-        alignment,
-        context.training(data.steps_per_epoch),
-        regularizers(context),
-        control,
-    )
-    return module, data

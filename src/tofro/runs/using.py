@@ -7,7 +7,7 @@ once for a probe and for neighbours. Leaves out what is kept between runs (measu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -25,11 +25,10 @@ from tofro.measures.tasks import evaluate_prompt
 from tofro.modules.prompting import Scorer
 from tofro.runs.context import Context
 from tofro.runs.few_shot import fine_tuned, open_splits, recipe
+from tofro.runs.language import Keep, other_corpora
 from tofro.text.fingerprint import fingerprint_path
 from tofro.text.settings import TaskSettings
 from tofro.text.task import GENERIC_NAME, Task, read_task
-
-Keep = Callable[[list[Any], Callable[[], dict[str, float]]], dict[str, float]]  # (made by, compute) -> kept or computed
 
 
 def measured_use(context: Context, model: Model, task: Task, splits: Sequence[Split], keep: Keep) -> dict[str, float]:
@@ -129,6 +128,8 @@ def task_at(place: str, fingerprint: str) -> Task:
 def check_measures(context: Context) -> None:
     """Raise ValueError, before anything is trained, for measures that could not be made at the end."""
     method = context.config.method
+    if method.corpora and "corpus" in method.reads:
+        other_corpora(context)
     if not method.measure or not (method.tasks or wants_few_shot(context) or has_prompt(context)):
         return
     tasks = probe_tasks(context)
