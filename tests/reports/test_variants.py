@@ -72,6 +72,13 @@ def test_two_settings_of_one_named_part_are_two_rows() -> None:
     }
 
 
+def test_what_a_part_only_repeats_is_told_once() -> None:
+    """``alignment.temperature`` is handed on to the loss, whose config holds it too; at its default it stands there alone."""
+    warm, cold = {"alignment__temperature": 0.2, "alignment__loss__temperature": 0.2}, {"alignment__loss__temperature": 0.07}
+    runs = [run(seed, **{LOSS: INFONCE}, **heat) for heat in (warm, cold) for seed in (0, 1)] + [run(**{LOSS: MSE})]
+    assert rows(*runs) == {"two_way, infonce, τ=0.2": 2, "two_way, infonce": 2, "two_way, mse": 1}
+
+
 def test_templates_are_no_variants_and_their_calibrations_are() -> None:
     prompts = [
         run(method="prompt", variant=f"template {template}", prompt__template=template, prompt__calibration=calibration)

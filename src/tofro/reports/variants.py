@@ -14,7 +14,7 @@ from typing import Any
 from tofro.reports.arms import controls_of
 from tofro.reports.collect import RunRecord
 
-WHAT_IS_MEASURED = ("measure", "measure_ft", "probes", "tasks", "few_shot", "pseudo_log_likelihood")
+WHAT_IS_MEASURED = ("measure", "measure_ft", "probes", "tasks", "corpora", "few_shot", "pseudo_log_likelihood")
 NOT_VARIANTS = (
     "seed",
     "init_from",
@@ -23,7 +23,7 @@ NOT_VARIANTS = (
     "version",
     *(f"method.{name}" for name in WHAT_IS_MEASURED),
 )
-SHORT = {"alignment.weight": "λ", "tuning.k": "k"}
+SHORT = {"alignment.weight": "λ", "alignment.temperature": "τ", "tuning.k": "k"}
 
 
 def name_variants(runs: Sequence[RunRecord]) -> tuple[RunRecord, ...]:
@@ -40,6 +40,7 @@ def _named(group: list[RunRecord]) -> list[RunRecord]:
     differing = [key for key in _keys(configs) if len({str(config.get(key)) for config in configs}) > 1]
     named = [key for key in differing if key.endswith("_target_")]
     told = [key for key in differing if key in named or _differs_within(key, named, configs)]
+    told = [key for key in told if not _follows(key, named, told, configs)]
     return [
         replace(run, variant=", ".join(dict.fromkeys(filter(None, (*_words(config, told), *_own_words(run))))))
         for run, config in zip(group, configs, strict=True)
@@ -53,11 +54,26 @@ def _own_words(run: RunRecord) -> list[str]:
 
 def _differs_within(key: str, named: Sequence[str], configs: Sequence[dict[str, Any]]) -> bool:
     """Say whether a key differs among runs that chose the same named part; what comes with the choice need not be told too."""
-    owners = [name for name in named if key.startswith(name.removesuffix("_target_"))]
+    return not _determined(key, _owners(key, named), configs)
+
+
+def _follows(key: str, named: Sequence[str], told: Sequence[str], configs: Sequence[dict[str, Any]]) -> bool:
+    """Say whether a named part's own key only repeats what keys beside the part say, as a loss repeats the alignment's τ."""
+    beside = [each for each in told if each in named or not _owners(each, named)]
+    return key not in named and bool(_owners(key, named)) and _determined(key, beside, configs)
+
+
+def _owners(key: str, named: Sequence[str]) -> list[str]:
+    """Return the named parts that a key belongs to."""
+    return [name for name in named if key.startswith(name.removesuffix("_target_"))]
+
+
+def _determined(key: str, by: Sequence[str], configs: Sequence[dict[str, Any]]) -> bool:
+    """Say whether configs that agree on the keys ``by`` agree on ``key``."""
     values: dict[tuple[str, ...], set[str]] = {}
     for config in configs:
-        values.setdefault(tuple(str(config.get(name)) for name in owners), set()).add(str(config.get(key)))
-    return any(len(found) > 1 for found in values.values())
+        values.setdefault(tuple(str(config.get(name)) for name in by), set()).add(str(config.get(key)))
+    return all(len(found) == 1 for found in values.values())
 
 
 def _config(run: RunRecord) -> dict[str, Any]:
