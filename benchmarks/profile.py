@@ -1,4 +1,4 @@
-"""``python -m benchmarks.profile SIZE``: where the time of a pretraining step goes, by room and by operation.
+"""``python -m benchmarks.profile SIZE``: where the time of a pretraining step goes, or with ``--task`` of a fine-tuning step.
 
 The same module, loader and optimizer as a run, in a plain loop under torch.profiler. A forward operation belongs to the module it
 was called in; a backward operation belongs where its forward operation was, found by autograd's sequence number. Times are those
@@ -36,6 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.profile", description=__doc__.splitlines()[0])
     parser.add_argument("size", help="an encoder of conf/encoder: tiny, mini, small, medium, base")
     parser.add_argument("--corpus", help="text file or folder; without it the built-in corpus")
+    parser.add_argument("--task", help="file or folder: profile full fine-tuning on it instead")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--length", type=int, default=128)
     parser.add_argument("--dropout", type=float, default=0.1)
@@ -45,15 +46,17 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    context = Options(arguments.corpus).context(
-        "method=pretrain",
+    options = Options(arguments.corpus, arguments.task)
+    method = ["method=pretrain"] if arguments.task is None else ["method=full", *options.task_overrides]
+    context = options.context(
+        *method,
         f"encoder={arguments.size}",
         f"method.dropout={arguments.dropout}",
         f"budget.batch={arguments.batch}",
         f"budget.precision={arguments.precision}",
         f"objective.length={arguments.length}",
     )
-    job = ours.pretraining(context)
+    job = ours.pretraining(context) if arguments.task is None else ours.fine_tuning(context)
     fitted = ours.train(job, 1, arguments.steps).seconds / arguments.steps
     seconds, events = watch(job, arguments.precision, arguments.steps)
     show(events, arguments.steps, seconds)
