@@ -79,6 +79,14 @@ def test_what_a_part_only_repeats_is_told_once() -> None:
     assert rows(*runs) == {"two_way, infonce, τ=0.2": 2, "two_way, infonce": 2, "two_way, mse": 1}
 
 
+def test_a_schedule_is_not_taken_for_a_loss_of_its_name() -> None:
+    """There is a cosine of either kind."""
+    name = "alignment.schedule._target_"
+    one = run(**{LOSS: "tofro.objectives.alignment.cosine", name: "tofro.objectives.schedules.constant"})
+    two = run(**{LOSS: INFONCE, name: "tofro.objectives.schedules.cosine"})
+    assert variants(one, two) == ["cosine, schedule constant", "infonce, schedule cosine"]
+
+
 def test_templates_are_no_variants_and_their_calibrations_are() -> None:
     prompts = [
         run(method="prompt", variant=f"template {template}", prompt__template=template, prompt__calibration=calibration)
