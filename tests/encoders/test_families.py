@@ -23,6 +23,7 @@ HEADS = {
     "regression": {"num_labels": 1, "problem_type": "regression"},
     "tags": {"num_labels": 5},
 }
+OURS = ("layers", "width", "heads", "intermediate")
 KINDS = ["Model", "ForMaskedLM", *HEADS]
 LENGTHS = [24, 9, 1, 17]
 SIZES = {"tiny": (2, 128), "mini": (4, 256), "small": (4, 512), "medium": (8, 512), "base": (12, 768)}
@@ -36,7 +37,7 @@ def settings_of(family: str, size: str = "tiny") -> EncoderSettings:
 
 def make_hf(hf: Any, kind: str, settings: EncoderSettings) -> Any:
     """A model of transformers with random weights, biases and norms too."""
-    names = {"layers": "num_hidden_layers", "width": "hidden_size", "heads": "num_attention_heads", "intermediate": "intermediate_size"}
+    names = dict(zip(OURS, ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size"), strict=True))
     others: dict[str, Any] = {
         "max_position_embeddings": settings.max_positions + settings.unused_positions,
         "attention_probs_dropout_prob": 0.0,
@@ -44,7 +45,7 @@ def make_hf(hf: Any, kind: str, settings: EncoderSettings) -> Any:
         "layer_norm_eps": settings.norm_eps,
     }
     if settings.family == "distilbert":
-        names = {"layers": "n_layers", "width": "dim", "heads": "n_heads", "intermediate": "hidden_dim"}
+        names = dict(zip(OURS, ("n_layers", "dim", "n_heads", "hidden_dim"), strict=True))
         others = {"max_position_embeddings": settings.max_positions, "attention_dropout": 0.0}
     sizes = {theirs: getattr(settings, ours) for ours, theirs in names.items()}
     config = getattr(hf, f"{PREFIX[settings.family]}Config")(vocab_size=VOCABULARY, **sizes, **others, **HEADS.get(kind, {}))
@@ -54,7 +55,11 @@ def make_hf(hf: Any, kind: str, settings: EncoderSettings) -> Any:
 
 
 def class_of(family: str, kind: str) -> str:
-    classes = {"tags": "ForTokenClassification", "classification": "ForSequenceClassification", "regression": "ForSequenceClassification"}
+    classes = {
+        "tags": "ForTokenClassification",
+        "classification": "ForSequenceClassification",
+        "regression": "ForSequenceClassification",
+    }
     return PREFIX[family] + classes.get(kind, kind)
 
 
@@ -243,7 +248,11 @@ def test_configs_that_do_not_fit_are_named(family: str, change: dict[str, Any], 
 
 @pytest.mark.parametrize(
     ("family", "name"),
-    [("roberta", "lm_head.layer_norm.bias"), ("distilbert", "vocab_transform.weight"), ("distilbert", "distilbert.embeddings.LayerNorm.bias")],
+    [
+        ("roberta", "lm_head.layer_norm.bias"),
+        ("distilbert", "vocab_transform.weight"),
+        ("distilbert", "distilbert.embeddings.LayerNorm.bias"),
+    ],
 )
 def test_tensors_that_do_not_fit_are_named(family: str, name: str, tmp_path: Path) -> None:
     save_model(tmp_path / "model", make_ours("ForMaskedLM", settings_of(family)), StandInTokenizer())

@@ -260,7 +260,9 @@ def test_a_folder_of_parts_says_where_its_encoder_lies(written: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
-def test_sentence_transformers_is_told_how_to_pool(pooling: str, model: Model, tokenizer: StandInTokenizer, tmp_path: Path) -> None:
+def test_sentence_transformers_is_told_how_to_pool(
+    pooling: str, model: Model, tokenizer: StandInTokenizer, tmp_path: Path
+) -> None:
     save_model(tmp_path / "model", model, tokenizer, pooling=pooling)
     assert read_pooling(tmp_path / "model") == pooling
     modules = json.loads((tmp_path / "model" / "modules.json").read_text())

@@ -47,7 +47,9 @@ def test_a_published_folder_agrees_on_a_thousand_sentences(tmp_path: Path) -> No
     worst = 0.0
     for batch in builder.batches(BATCH):
         assert batch.samples is not None
-        given = peer([texts[row] for row in batch.samples], padding=True, truncation=True, max_length=longest, return_tensors="pt")
+        given = peer(
+            [texts[row] for row in batch.samples], padding=True, truncation=True, max_length=longest, return_tensors="pt"
+        )
         inside = given["attention_mask"].bool()
         assert given["input_ids"][inside].tolist() == batch.tokens.tolist()
         with torch.no_grad():

@@ -124,7 +124,9 @@ def test_what_was_fetched_is_there_offline_and_nothing_else(served: Hub, monkeyp
     assert hub.locate("org/tiny") == folder
     assert hub.locate(f"org/tiny@{COMMIT}") == folder
     assert len(served.asked) == fetched
-    with pytest.raises(ValueError, match=r"init_from=org/other: no such folder here.*Without a network.*--local-dir FOLDER.*init_from=FOLDER"):
+    with pytest.raises(
+        ValueError, match=r"init_from=org/other: no such folder here.*Without a network.*--local-dir FOLDER.*init_from=FOLDER"
+    ):
         hub.locate("org/other")
 
 

@@ -96,7 +96,9 @@ def test_both_ways_from_a_published_folder(family: str, world: Path, publish: Pu
     assert "init_from lacks the heads pooler, pair; they were made anew" in result.data["notes"]
     models = result.folder / "models"
     open_in("AutoModelForMaskedLM", models / "pre")
-    same_answers(models / "ft", "AutoModelForSequenceClassification", [("The bright river finds the garden.", None), ("a", "the letter")])
+    same_answers(
+        models / "ft", "AutoModelForSequenceClassification", [("The bright river finds the garden.", None), ("a", "the letter")]
+    )
     assert load_model(models / "pre", heads_may_be_missing=("mlm", "pair")).made_anew == ()
     assert load_model(models / "ft").labels == ("bad", "good")
 
@@ -104,7 +106,9 @@ def test_both_ways_from_a_published_folder(family: str, world: Path, publish: Pu
 def test_bert_opens_with_both_heads_of_its_pretraining(chain: Chain) -> None:
     open_in("AutoModelForPreTraining", chain.runs["pretrain"].folder / "models" / "pre")
     same_answers(
-        chain.runs["two_way"].folder / "models" / "ft", "AutoModelForSequenceClassification", [("The bright river.", None), ("a", "b")]
+        chain.runs["two_way"].folder / "models" / "ft",
+        "AutoModelForSequenceClassification",
+        [("The bright river.", None), ("a", "b")],
     )
 
 

@@ -106,9 +106,7 @@ def _start(config: DictConfig, fingerprint: Fingerprint, locate: Locate | None) 
     return {key: starting_point(key, place, fingerprint, locate, parts) for key, place in places.items()}
 
 
-def starting_point(
-    key: str, place: str, fingerprint: Fingerprint, locate: Locate | None = None, parts: bool = False
-) -> str:
+def starting_point(key: str, place: str, fingerprint: Fingerprint, locate: Locate | None = None, parts: bool = False) -> str:
     """Return what stands for the models that a run starts from: ``run:<id>``, or ``files:<hash>`` of a foreign folder.
 
     With ``parts`` the files of its subfolders count too, as they do where the encoder lies in one.

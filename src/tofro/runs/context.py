@@ -132,8 +132,8 @@ class Context:
         tokenizer, settings = self._own_tokenizer(), self.settings("encoder")
         if settings.unused_positions not in (0, tokenizer.pad_id + 1):
             raise ValueError(
-                f"encoder.first_position={settings.first_position}: an encoder of family {settings.family} counts positions from the "
-                f"row after that of padding, which is {tokenizer.pad_id}; set encoder.first_position={tokenizer.pad_id + 1}"
+                f"encoder.first_position={settings.first_position}: an encoder of family {settings.family} counts positions from "
+                f"the row after that of padding, which is {tokenizer.pad_id}; set encoder.first_position={tokenizer.pad_id + 1}"
             )
         model = build_model(settings, tokenizer.vocabulary, RETAINED_HEADS, seed=self.config.seed)
         return Start(model, tokenizer, None, ("mlm", "pooler", "pair"))

@@ -1,7 +1,7 @@
 """Models of the Hugging Face hub by name: which folder of this machine holds what a name stands for.
 
-In: what ``init_from`` says. Out: a folder. A name (``bert-base-chinese``, ``org/name``, ``org/name@revision``) is fetched into the
-hub library's own cache and answered from there under ``HF_HUB_OFFLINE=1``; of its files only those that tofro reads, none of
+In: what ``init_from`` says. Out: a folder. A name (``bert-base-chinese``, ``org/name``, ``org/name@revision``) is fetched into
+the hub library's own cache and answered from there under ``HF_HUB_OFFLINE=1``; of its files only those that tofro reads, none of
 which is code. Everything else is taken for a path. Needs the extra `hub`; no torch.
 """
 
@@ -51,8 +51,8 @@ def _fetch(place: str, key: str) -> Path:
     except Exception as error:  # the library and its network layer raise dozens of kinds
         first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise ValueError(
-            f"{key}={place}: no such folder here, and the hub gave no model of that name ({first}). Without a network: where there "
-            f"is one, `hf download {name} --local-dir FOLDER`, copy FOLDER here and give {key}=FOLDER"
+            f"{key}={place}: no such folder here, and the hub gave no model of that name ({first}). Without a network: where "
+            f"there is one, `hf download {name} --local-dir FOLDER`, copy FOLDER here and give {key}=FOLDER"
         ) from error
     if not any(folder.glob("*.safetensors")) and not any(folder.glob("*/*.safetensors")):
         raise ValueError(

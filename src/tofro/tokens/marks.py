@@ -14,33 +14,32 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from tofro.tokens.segmenter import code_points, is_han
+from tofro.tokens.words import text_starts
 
 _ASCII_MARKS = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")  # BERT takes all of them for punctuation, Unicode not
 
 
-def cut_words(
-    texts: Sequence[str], begins: np.ndarray, ends: np.ndarray, offsets: np.ndarray, starts: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def cut_words(texts: Sequence[str], begins: np.ndarray, ends: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return places (N,) int64 and word starts (N,) bool.
 
     ``begins`` and ``ends`` (N,) are the characters of its text that each token stands for, ``offsets`` (S+1,) where the texts
-    begin in N, ``starts`` (N,) the words that the tokenizer itself cut.
+    begin in N.
     """
     if not len(begins):
-        return begins, starts
+        return begins, np.zeros(0, dtype=bool)
     codes = code_points("\n".join(texts) + "\n")
     blank = _flag(codes, str.isspace)
     apart = is_han(codes) | _flag(codes, _is_mark)
     lengths = np.fromiter(map(len, texts), np.int64, len(texts))
     shift = np.repeat(np.cumsum(lengths + 1) - lengths - 1, np.diff(offsets))  # (N,) where the token's text begins in codes
     first, last = begins + shift, ends + shift
-    following = _next(~blank)[np.minimum(first, len(codes) - 1)]
-    places = np.where(following < last, following, first)  # a token of white space alone begins where it begins
+    following = _next(~blank)[first]
+    places = np.where(following < last, following, first)  # a token of white space alone is a word of its own
     before = np.maximum(places - 1, 0)
-    cut = (places > shift) & (apart[before] | blank[before]) | apart[np.minimum(places, len(codes) - 1)]
-    same = np.zeros(len(places), dtype=bool)
-    same[1:] = places[1:] == places[:-1]
-    return places - shift, np.where(same, starts, starts | cut)
+    starts = apart[before] | blank[before] | apart[places] | blank[places]
+    starts[1:] &= places[1:] != places[:-1]
+    starts[text_starts(offsets)] = True
+    return places - shift, starts
 
 
 def _next(flags: np.ndarray) -> np.ndarray:

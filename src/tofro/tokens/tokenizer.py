@@ -146,12 +146,12 @@ class Tokenizer:
         np.cumsum([len(encoding) for encoding in encodings], out=offsets[1:])
         count = int(offsets[-1])
         ids = np.fromiter(itertools.chain.from_iterable(e.ids for e in encodings), np.int32, count)
-        numbers = np.fromiter(itertools.chain.from_iterable(e.word_ids for e in encodings), np.int32, count)
         places = np.fromiter((start for e in encodings for start, _ in e.offsets), np.int64, count)
-        starts = word_starts(numbers, offsets)
-        if not self.cuts_like_bert:
-            ends = np.fromiter((end for e in encodings for _, end in e.offsets), np.int64, count)
-            places, starts = cut_words(texts, places, ends, offsets, starts)
+        if self.cuts_like_bert:
+            numbers = np.fromiter(itertools.chain.from_iterable(e.word_ids for e in encodings), np.int32, count)
+            return TokenizedTexts(ids, word_starts(numbers, offsets), offsets), places
+        ends = np.fromiter((end for e in encodings for _, end in e.offsets), np.int64, count)
+        places, starts = cut_words(texts, places, ends, offsets)
         return TokenizedTexts(ids, starts, offsets), places
 
     def encode(self, texts: Sequence[str]) -> list[TokenizedText]:
