@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 from collections.abc import Iterator
@@ -19,6 +20,10 @@ from tofro.runs import hub
 from tofro.runs.run import identify
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def blob(path: Path) -> str:
+    return hashlib.sha1(path.read_bytes()).hexdigest()
 
 
 class Hub(ThreadingHTTPServer):
@@ -52,7 +57,7 @@ class Answers(BaseHTTPRequestHandler):
                 return self.send(404, b"{}", {"X-Error-Code": "RepoNotFound"}, body)
             files = sorted(path for path in folder.rglob("*") if path.is_file())
             tree = [
-                {"type": "file", "path": path.relative_to(folder).as_posix(), "size": path.stat().st_size, "oid": "0" * 40}
+                {"type": "file", "path": path.relative_to(folder).as_posix(), "size": path.stat().st_size, "oid": blob(path)}
                 for path in files
             ]
             what: Any = tree if parts[place] == "tree" else {"id": "/".join(parts[:place]), "sha": COMMIT, "siblings": []}
@@ -61,8 +66,7 @@ class Answers(BaseHTTPRequestHandler):
         path = self.server.root / name / rest.partition("/")[2]
         if body:
             self.server.asked.append(path.relative_to(self.server.root / name).as_posix())
-        content = path.read_bytes()
-        return self.send(200, content, {"X-Repo-Commit": COMMIT, "ETag": f'"{hash(content) & 0xFFFFFFFF:08x}"'}, body)
+        return self.send(200, path.read_bytes(), {"X-Repo-Commit": COMMIT, "ETag": f'"{blob(path)}"'}, body)
 
     def send(self, code: int, content: bytes, headers: dict[str, str], body: bool) -> None:
         self.send_response(code)

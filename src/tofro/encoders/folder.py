@@ -196,7 +196,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: not found; a model folder holds {CONFIG} and {WEIGHTS}.")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: is not JSON in UTF-8 ({error}).") from None
     if not isinstance(config, dict):
         raise ValueError(f"{path}: must hold a JSON object.")

@@ -71,7 +71,7 @@ def _part(folder: Path, kind: str) -> Path | None:
 def _read(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: is not JSON in UTF-8 ({error}).") from None
 
 

@@ -136,7 +136,7 @@ def _open_merges(folder: Path, config: dict[str, Any]) -> tokenizers.Tokenizer:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         layout = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not valid JSON ({error})") from error
     if not isinstance(layout, dict):
         raise ValueError(f"{path}: expected a JSON object")
