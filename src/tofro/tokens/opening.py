@@ -52,6 +52,8 @@ def open_folder(folder: Path) -> Opened:
             f"{folder}: no tokenizer.json and no vocab.txt, nor vocab.json with merges.txt; tokenizer.path must name a folder "
             "with one of them"
         )
+    backend.no_padding()
+    backend.no_truncation()
     return Opened(backend, lowercase, find_specials(backend, configs, folder))
 
 

@@ -46,25 +46,24 @@ def find_specials(backend: tokenizers.Tokenizer, configs: Sequence[Mapping[str, 
 
     Raises ValueError, beginning with ``where``, for a missing token and for a layout that tofro has not.
     """
+    named = {part: _named(f"{part}_token", configs) for part in PARTS}
     found: dict[str, str | None] = {}
     for part, usual in _USUAL.items():
-        named = [name for name in (_content(config.get(f"{part}_token")) for config in configs) if name is not None]
-        found[part] = next((token for token in [*named[:1], *usual] if backend.token_to_id(token) is not None), None)
+        tokens = [token for token in (named[part], *usual) if token is not None]
+        found[part] = next((token for token in tokens if backend.token_to_id(token) is not None), None)
     around = _around(backend)
-    if around is not None:
-        first, separators, last, second = around
-        for part, token in (("cls", first), ("sep", last)):
-            named = [name for name in (_content(config.get(f"{part}_token")) for config in configs) if name is not None]
-            if named and named[0] != token:
-                raise ValueError(
-                    f"{where}: tokenizer.json puts {token} where tokenizer_config.json names {named[0]} as {part}_token; "
-                    "save the tokenizer again with transformers, which makes them agree"
-                )
-            found[part] = token
-        if separators not in (1, 2) or None in (first, last):
-            raise ValueError(f"{where}: {_strange(backend)}")
-    else:
+    if around is None:
         separators, second = (1, 1) if found["sep"] == SPECIALS[3] else (2, 0)  # BERT's layout, or RoBERTa's
+    else:
+        found["cls"], separators, found["sep"], second = around
+        if separators not in (1, 2):
+            raise ValueError(f"{where}: {_strange(backend)}")
+        differing = next((part for part in ("cls", "sep") if named[part] not in (None, found[part])), None)
+        if differing:
+            raise ValueError(
+                f"{where}: tokenizer.json puts {found[differing]} where tokenizer_config.json names {named[differing]} as "
+                f"{differing}_token; save the tokenizer again with transformers, which makes them agree"
+            )
     missing = [_USUAL[part][0] for part in PARTS if found[part] is None and part != "unk"]
     if missing:
         raise ValueError(
@@ -74,17 +73,17 @@ def find_specials(backend: tokenizers.Tokenizer, configs: Sequence[Mapping[str, 
     return Specials(**found, separators=separators, second=second)  # type: ignore[arg-type]
 
 
-def _content(token: Any) -> str | None:
-    """Return the text of a token as Hugging Face's files give it: a string, or an object with ``content``."""
-    if isinstance(token, Mapping):
-        token = token.get("content")
-    return token if isinstance(token, str) else None
+def _named(key: str, configs: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return the token that the first of ``configs`` to have ``key`` gives it: a string, or an object with ``content``."""
+    given = (config.get(key) for config in configs)
+    tokens = (token.get("content") if isinstance(token, Mapping) else token for token in given)
+    return next((token for token in tokens if isinstance(token, str)), None)
 
 
 def _around(backend: tokenizers.Tokenizer) -> tuple[str | None, int, str | None, int] | None:
     """Return what the post-processor puts around texts: first token, how many between two texts, last token, last segment.
 
-    None where it adds nothing; tokens are None where they are not [CLS] A [SEP] with separators alike.
+    None where it adds nothing; no separators where it is not [CLS] A [SEP] with separators alike.
     """
     if backend.post_processor is None:
         return None
