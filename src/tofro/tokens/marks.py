@@ -1,7 +1,7 @@
 """Words for tokenizers that do not cut as BERT's does: white space, punctuation and Han characters cut, whoever the tokenizer.
 
-In: texts and the stretch of characters behind each token. Out: the character at which each token begins, white space left out,
-and flags of the tokens that begin a word. A byte-level tokenizer spells one character with several tokens, and one made by
+In: texts and the first character behind each token. Out: the character at which each token begins, white space left out, and
+flags of the tokens that begin a word. A byte-level tokenizer spells one character with several tokens, and one made by
 SentencePiece begins a text with a mark of its own; such tokens belong to the word of that character. So a word is the same
 stretch of text for all tokenizers, as far as their tokens end where it does.
 """
@@ -19,11 +19,10 @@ from tofro.tokens.words import text_starts
 _ASCII_MARKS = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")  # BERT takes all of them for punctuation, Unicode not
 
 
-def cut_words(texts: Sequence[str], begins: np.ndarray, ends: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def cut_words(texts: Sequence[str], begins: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return places (N,) int64 and word starts (N,) bool.
 
-    ``begins`` and ``ends`` (N,) are the characters of its text that each token stands for, ``offsets`` (S+1,) where the texts
-    begin in N.
+    ``begins`` (N,) is the first character of its text that each token stands for, ``offsets`` (S+1,) where the texts begin in N.
     """
     if not len(begins):
         return begins, np.zeros(0, dtype=bool)
@@ -32,11 +31,11 @@ def cut_words(texts: Sequence[str], begins: np.ndarray, ends: np.ndarray, offset
     apart = is_han(codes) | _flag(codes, _is_mark)
     lengths = np.fromiter(map(len, texts), np.int64, len(texts))
     shift = np.repeat(np.cumsum(lengths + 1) - lengths - 1, np.diff(offsets))  # (N,) where the token's text begins in codes
-    first, last = begins + shift, ends + shift
+    first, stop = begins + shift, np.repeat(np.cumsum(lengths + 1) - 1, np.diff(offsets))
     following = _next(~blank)[first]
-    places = np.where(following < last, following, first)  # a token of white space alone is a word of its own
+    places = np.where(following < stop, following, first)  # white space by itself belongs to what comes after it
     before = np.maximum(places - 1, 0)
-    starts = apart[before] | blank[before] | apart[places] | blank[places]
+    starts = (apart[before] | blank[before] | apart[places]) & ~blank[places]
     starts[1:] &= places[1:] != places[:-1]
     starts[text_starts(offsets)] = True
     return places - shift, starts

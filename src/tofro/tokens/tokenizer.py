@@ -150,8 +150,7 @@ class Tokenizer:
         if self.cuts_like_bert:
             numbers = np.fromiter(itertools.chain.from_iterable(e.word_ids for e in encodings), np.int32, count)
             return TokenizedTexts(ids, word_starts(numbers, offsets), offsets), places
-        ends = np.fromiter((end for e in encodings for _, end in e.offsets), np.int64, count)
-        places, starts = cut_words(texts, places, ends, offsets)
+        places, starts = cut_words(texts, places, offsets)
         return TokenizedTexts(ids, starts, offsets), places
 
     def encode(self, texts: Sequence[str]) -> list[TokenizedText]:
@@ -177,7 +176,7 @@ class Tokenizer:
         flat, places = self.encode_placed(joined)
         result = []
         for text, (start, end) in zip(stripped, itertools.pairwise(flat.offsets.tolist()), strict=True):
-            kept = slice(start + int(np.searchsorted(places[start:end], 1)), end)
+            kept = slice(start + int(np.searchsorted(places[start:end], 1)) if text else end, end)
             if text and (kept.start == end or places[kept.start] != 1 + spaced):  # a token of both
                 result += self.encode([text])
             else:
