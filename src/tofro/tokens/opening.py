@@ -130,8 +130,8 @@ def _open_merges(folder: Path, config: dict[str, Any]) -> tokenizers.Tokenizer:
     names = find_specials(backend, [config], folder)  # RoBERTa's layout, since there is no post-processor yet
     spaced = AddedToken(names.mask, lstrip=True, special=True)  # it takes the space before it
     backend.add_special_tokens([names.pad, *([names.unk] if names.unk else []), names.cls, names.sep, spaced])
-    ends = [(token, backend.token_to_id(token)) for token in (names.sep, names.cls)]
-    backend.post_processor = processors.RobertaProcessing(*ends, trim_offsets=True, add_prefix_space=prefix)
+    last, first = ((token, int(backend.token_to_id(token) or 0)) for token in (names.sep, names.cls))
+    backend.post_processor = processors.RobertaProcessing(last, first, trim_offsets=True, add_prefix_space=prefix)
     return backend
 
 
