@@ -67,7 +67,7 @@ def test_sequences_are_those_of_transformers(kind: str, kinds: dict[str, Tokeniz
     assert tokenizer.special[list(named.values())].all()
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(text=TEXT)
 @pytest.mark.parametrize("kind", OTHERS)
 def test_words_are_berts_as_far_as_tokens_end_there(kind: str, kinds: dict[str, Tokenizer], text: str) -> None:
@@ -119,7 +119,7 @@ def test_a_worker_has_the_whole_tokenizer(kinds: dict[str, Tokenizer]) -> None:
     assert np.array_equal(found.ids, Encoder(kinds["RoBERTa"]).encode(text).ids)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(text=TEXT)
 @pytest.mark.parametrize("kind", ["RoBERTa", "ModernBERT"])
 def test_tokens_of_bytes_count_each_character_once(kind: str, kinds: dict[str, Tokenizer], text: str) -> None:

@@ -57,7 +57,7 @@ def _part(folder: Path, kind: str) -> Path | None:
     """Return the folder of the part of this kind, None where there is no such part; ValueError for one outside ``folder``."""
     modules = _read(folder / MODULES)
     try:
-        paths = [str(each["path"]) for each in modules if str(each["type"]).endswith(f".{kind}")]
+        paths = [str(each["path"]) for each in modules if str(each["type"]).rpartition(".")[2] == kind]
     except (KeyError, TypeError):
         return None
     if not paths:
