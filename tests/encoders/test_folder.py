@@ -191,6 +191,7 @@ def test_tensors_that_do_not_fit_are_named(change: Callable[..., Any], message: 
         ({"hidden_size": "wide"}, "hidden_size must be"),
         ({"hidden_size": "DROP"}, "hidden_size must be"),
         ({"hidden_size": 2**60, "num_attention_heads": 4}, "config.json"),
+        ({"hidden_size": 2**70, "num_attention_heads": 4}, "config.json"),
         ({"num_attention_heads": 5}, "config.json.*heads"),
         ({"layer_norm_eps": -1}, "layer_norm_eps"),
         ({"vocab_size": 100}, "100"),

@@ -122,7 +122,7 @@ def load_model(folder: Path, heads_may_be_missing: Collection[str] = (), dropout
                 description.regression,
                 description.words,
             )
-    except (ValueError, RuntimeError) as error:  # sizes that do not divide, or that no tensor can have
+    except (ValueError, RuntimeError, TypeError) as error:  # sizes that do not divide, or that no tensor can have
         raise ValueError(f"{source}: {error}") from None
     made_anew = tuple(head for head in model.heads if head not in present)
     _fill(model, family, tensors, made_anew, seed, folder)

@@ -101,7 +101,7 @@ def _open_json(path: Path) -> tuple[tokenizers.Tokenizer, bool]:
     if way_of_writing(backend) is None:
         kind = (layout.get("model") or {}).get("type", "unknown")
         raise ValueError(f"{path}: a tokenizer of type {kind}; tofro reads WordPiece, byte-level BPE and SentencePiece's")
-    return backend, bool((layout.get("normalizer") or {}).get("lowercase", False))
+    return backend, bool(description(backend.normalizer).get("lowercase", False))
 
 
 def _open_vocabulary(path: Path, config: dict[str, Any]) -> tuple[tokenizers.Tokenizer, bool]:

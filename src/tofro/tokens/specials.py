@@ -51,7 +51,12 @@ def find_specials(backend: tokenizers.Tokenizer, configs: Sequence[Mapping[str, 
     for part, usual in _USUAL.items():
         tokens = [token for token in (named[part], *usual) if token is not None]
         found[part] = next((token for token in tokens if backend.token_to_id(token) is not None), None)
-    around = _around(backend)
+    try:
+        around = _around(backend)
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # how the library fails where a layout names a token that it does not list
+            raise
+        raise ValueError(f"{where}: the post-processor of tokenizer.json is damaged ({error})") from None
     if around is None:
         separators, second = (1, 1) if found["sep"] == SPECIALS[3] else (2, 0)  # BERT's layout, or RoBERTa's
     else:
