@@ -33,6 +33,7 @@ FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {  # kind of tokenizer, p
 }
 QUICK = ("roberta", "distilbert")
 EVERY = [pytest.param(family, marks=() if family in QUICK else pytest.mark.slow) for family in FAMILIES]
+MOSTLY_SLOW = [pytest.param(family, marks=() if family == "roberta" else pytest.mark.slow) for family in FAMILIES]
 STEPS = ["budget.steps=2", "budget.evaluate_every=2"]
 Publish = Callable[..., Path]
 
@@ -112,7 +113,7 @@ def test_bert_opens_with_both_heads_of_its_pretraining(chain: Chain) -> None:
     )
 
 
-@pytest.mark.parametrize("family", EVERY)
+@pytest.mark.parametrize("family", MOSTLY_SLOW)
 def test_a_task_head_and_a_bare_model_are_starts_too(family: str, world: Path, publish: Publish, tmp_path: Path) -> None:
     """A head that answers another task is dropped; the other heads are made anew."""
     for head in ("ForSequenceClassification", "Model"):
@@ -121,7 +122,7 @@ def test_a_task_head_and_a_bare_model_are_starts_too(family: str, world: Path, p
         open_in("AutoModelForSequenceClassification", result.folder / "models" / "ft")
 
 
-@pytest.mark.parametrize("family", EVERY)
+@pytest.mark.parametrize("family", MOSTLY_SLOW)
 def test_tagged_words_and_prompts_work(family: str, world: Path, publish: Publish, tmp_path: Path) -> None:
     rows = [{"tokens": ["The", mood, "river", "finds"], "tags": ["O", f"B-{mood}", "O", "O"]} for mood in ("warm", "cold")] * 20
     rows = [{**row, "tokens": [*row["tokens"], str(place)], "tags": [*row["tags"], "O"]} for place, row in enumerate(rows)]
