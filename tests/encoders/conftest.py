@@ -14,6 +14,7 @@ from tofro.encoders.model import Model
 from tofro.encoders.settings import EncoderSettings
 
 VOCABULARY = 512
+KIN_CLASSES = ("Config", "Model", "ForMaskedLM", "ForSequenceClassification", "ForTokenClassification")
 SMALL = EncoderSettings(layers=3, width=32, heads=4, intermediate=64, max_positions=40)
 
 
@@ -33,15 +34,15 @@ def make_batch(lengths: list[int], vocabulary: int = VOCABULARY, seed: int = 0) 
     )
 
 
-def padded(batch: Batch) -> dict[str, torch.Tensor]:
-    """The same batch as transformers takes it, padded with zeros."""
+def padded(batch: Batch, padding: int = 0) -> dict[str, torch.Tensor]:
+    """The same batch as transformers takes it, padded with zeros, or with another token."""
 
-    def pad(packed: torch.Tensor) -> torch.Tensor:
+    def pad(packed: torch.Tensor, value: int = 0) -> torch.Tensor:
         parts = packed.split(batch.cu_seqlens.diff().tolist())
-        return torch.nn.utils.rnn.pad_sequence(list(parts), batch_first=True)
+        return torch.nn.utils.rnn.pad_sequence(list(parts), batch_first=True, padding_value=value)
 
     return {
-        "input_ids": pad(batch.tokens),
+        "input_ids": pad(batch.tokens, padding),
         "token_type_ids": pad(batch.segments),
         "attention_mask": pad(torch.ones_like(batch.tokens)),
     }
@@ -91,7 +92,7 @@ class StandInTokenizer:
     def __init__(self, entries: int = VOCABULARY) -> None:
         self.entries = entries
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, segments: bool = True, longest: int = 512) -> None:
         """Write a vocabulary of ``entries`` lines."""
         (folder / "vocab.txt").write_text("".join(f"token{index}\n" for index in range(self.entries)))
 
@@ -126,6 +127,7 @@ def hf() -> Any:
                 "ModernBertForMaskedLM",
                 "ModernBertForSequenceClassification",
                 "ModernBertForTokenClassification",
+                *(f"{kin}{name}" for kin in ("Roberta", "XLMRoberta", "DistilBert") for name in KIN_CLASSES),
             )
         }
     )

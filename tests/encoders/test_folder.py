@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 import tofro.encoders.folder as folder_module
 from tofro.encoders.folder import find_transformer, load_model, save_model
 from tofro.encoders.model import Model, build_model
+from tofro.encoders.sentence import read_pooling
 
 from .conftest import SMALL, VOCABULARY, StandInTokenizer, randomise
 
@@ -190,6 +191,7 @@ def test_tensors_that_do_not_fit_are_named(change: Callable[..., Any], message: 
         ({"hidden_size": "wide"}, "hidden_size must be"),
         ({"hidden_size": "DROP"}, "hidden_size must be"),
         ({"hidden_size": 2**60, "num_attention_heads": 4}, "config.json"),
+        ({"hidden_size": 2**70, "num_attention_heads": 4}, "config.json"),
         ({"num_attention_heads": 5}, "config.json.*heads"),
         ({"layer_norm_eps": -1}, "layer_norm_eps"),
         ({"vocab_size": 100}, "100"),
@@ -243,7 +245,52 @@ def test_a_folder_of_parts_says_where_its_encoder_lies(written: Path, tmp_path: 
     modules = [{"path": "1_Pooling", "type": "a.Pooling"}, {"path": "0_Transformer", "type": "a.Transformer"}]
     (whole / "modules.json").write_text(json.dumps(modules))
     assert find_transformer(whole) == whole / "0_Transformer"
-    for text in ("[]", "{", '[{"path": "x"}]', "3"):
+    for text in ("[]", '[{"path": "x"}]', "3"):
         (whole / "modules.json").write_text(text)
         with pytest.raises(ValueError, match=r"modules\.json: names no Transformer"):
             find_transformer(whole)
+    (whole / "modules.json").write_text("{")
+    with pytest.raises(ValueError, match=r"modules\.json: is not JSON"):
+        find_transformer(whole)
+    (whole / "modules.json").write_text('[{"path": "../written", "type": "a.Transformer"}]')
+    with pytest.raises(ValueError, match="outside the folder"):
+        load_model(whole)
+    (whole / "modules.json").write_text(json.dumps(modules))
+    written.rename(whole / "0_Transformer")
+    assert load_model(whole).folder == whole / "0_Transformer"
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_sentence_transformers_is_told_how_to_pool(
+    pooling: str, model: Model, tokenizer: StandInTokenizer, tmp_path: Path
+) -> None:
+    save_model(tmp_path / "model", model, tokenizer, pooling=pooling)
+    assert read_pooling(tmp_path / "model") == pooling
+    modules = json.loads((tmp_path / "model" / "modules.json").read_text())
+    assert [(part["path"], part["type"]) for part in modules] == [
+        ("", "sentence_transformers.models.Transformer"),
+        ("1_Pooling", "sentence_transformers.models.Pooling"),
+    ]
+    config = json.loads((tmp_path / "model" / "1_Pooling" / "config.json").read_text())
+    assert config["word_embedding_dimension"] == SMALL.width
+    assert [name for name, value in config.items() if value is True] == [
+        {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token"}[pooling]
+    ]
+    save_model(tmp_path / "model", model, tokenizer)  # replaces the folder with its part
+
+
+def test_poolings_that_tofro_has_not_are_told_by_their_names(written: Path) -> None:
+    path = written / "1_Pooling" / "config.json"
+    for config, expected in (
+        ({"pooling_mode_max_tokens": True}, "max_tokens"),
+        ({"pooling_mode_max_tokens": True, "pooling_mode_mean_tokens": True}, "max_tokens+mean"),
+        ({"pooling_mode": "cls"}, "cls"),
+        ({}, None),
+    ):
+        path.write_text(json.dumps(config))
+        assert read_pooling(written) == expected
+    path.write_text("[]")
+    with pytest.raises(ValueError, match="must hold a JSON object"):
+        read_pooling(written)
+    path.unlink()
+    assert read_pooling(written) is None

@@ -96,7 +96,7 @@ def published(chain: Chain, place: Path, inside: str = "") -> Path:
     model = load_model(source).model
     model.heads.clear()
     save_model(place / inside if inside else place, model, Tokenizer.load(source))
-    (place / "1_Pooling").mkdir()
+    (place / "1_Pooling").mkdir(exist_ok=True)
     (place / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}', encoding="utf-8")
     modules = [{"path": inside, "type": "sentence_transformers.models.Transformer"}, {"path": "1_Pooling", "type": "Pooling"}]
     (place / "modules.json").write_text(json.dumps(modules), encoding="utf-8")

@@ -59,7 +59,7 @@ class LabelledBuilder:
         self.tags: WordTags | None = None
         self.labels: np.ndarray | None = None
         parts = 2 if self.pair else 1
-        room = max_length - 1 - parts
+        room = max_length - tokenizer.added(parts)
         given = [example.label for example in examples]
         if examples and examples[0].words:
             words = tokenise_words([example.words for example in examples], tokenizer)
@@ -90,7 +90,7 @@ class LabelledBuilder:
 
     def tokens(self, samples: np.ndarray) -> int:
         """Return how many tokens the batch of ``samples`` (B,) would have, special ones included, without building it."""
-        return int(self.lengths[samples].sum()) + (1 + self.lengths.shape[1]) * len(samples)
+        return int(self.lengths[samples].sum()) + self.tokenizer.added(self.lengths.shape[1]) * len(samples)
 
     def build(self, samples: np.ndarray) -> Batch:
         """Return the batch of ``samples`` (B,) int64."""

@@ -74,8 +74,7 @@ def leak_features(store: TokenStore, tokenizer: Tokenizer, spans: Spans) -> tupl
 
 def _segment_features(store: TokenStore, tokenizer: Tokenizer, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Describe segments (n,): their lengths, where they hold punctuation, how they begin and end."""
-    final = np.zeros(tokenizer.vocabulary, dtype=bool)
-    final[[number for number in map(tokenizer.id, FINAL) if number is not None]] = True
+    final = np.array([text in FINAL for text in tokenizer.written])
     row = np.repeat(np.arange(len(starts)), lengths)
     ids = np.asarray(store.ids)[ragged(starts, lengths)]
     place = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)

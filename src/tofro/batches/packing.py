@@ -1,8 +1,8 @@
 """Packing: segments of token ids become one packed batch.
 
 In: where the segments of each sequence lie in a long array of ids. Out: the arrays of a :class:`~tofro.batches.types.Batch`,
-as numpy: [CLS] A [SEP] or [CLS] A [SEP] B [SEP], one sequence after the other, without padding and without a loop over
-tokens. Legend: B sequences, T tokens of all sequences together, S segments.
+as numpy: [CLS] A [SEP] or [CLS] A [SEP] B [SEP], or with RoBERTa's tokenizers <s> A </s></s> B </s>, one sequence after the
+other, without padding and without a loop over tokens. Legend: B sequences, T tokens of all sequences together, S segments.
 """
 
 from __future__ import annotations
@@ -39,12 +39,16 @@ def pack(ids: np.ndarray, word_starts: np.ndarray, starts: np.ndarray, lengths: 
     """Pack B sequences of one or two segments.
 
     ``ids`` and ``word_starts`` (N,) are the tokens to copy from; ``starts`` and ``lengths`` (B, 1) or (B, 2) say where each
-    sequence's segments lie in them. The first token of a segment counts as the start of a word.
+    sequence's segments lie in them. The first token of a segment counts as the start of a word. How many [SEP] stand between two
+    segments, and whether the second one is told apart in ``segments``, is the tokenizer's to say.
     """
     rows, parts = starts.shape
     offsets = np.zeros(rows + 1, dtype=np.int64)
-    np.cumsum(lengths.sum(axis=1) + 1 + parts, out=offsets[1:])
-    places = offsets[:-1, None] + 1 + np.cumsum(lengths + 1, axis=1) - lengths - 1  # (B, parts) where each segment begins in T
+    np.cumsum(lengths.sum(axis=1) + tokenizer.added(parts), out=offsets[1:])
+    between = tokenizer.specials.separators
+    places = (
+        offsets[:-1, None] + 1 + np.cumsum(lengths + between, axis=1) - lengths - between
+    )  # (B, parts), where each begins in T
     source, target = ragged(starts.ravel(), lengths.ravel()), ragged(places.ravel(), lengths.ravel())
     tokens = np.full(offsets[-1], tokenizer.sep_id, dtype=np.int64)
     tokens[offsets[:-1]] = tokenizer.cls_id
@@ -55,7 +59,7 @@ def pack(ids: np.ndarray, word_starts: np.ndarray, starts: np.ndarray, lengths: 
     sequence = np.repeat(np.arange(rows), np.diff(offsets))
     index = np.arange(offsets[-1])
     second = places[:, 1] if parts == 2 else offsets[1:]  # (B,) where segment 1 begins
-    segments = (index >= second[sequence]).astype(np.int64)
+    segments = (index >= second[sequence]).astype(np.int64) * tokenizer.specials.second
     return Packed(tokens, index - offsets[:-1][sequence], segments, sequence, begins, offsets)
 
 

@@ -52,12 +52,12 @@ class Samples(Protocol):
         """Return the spans of ``samples`` (B,) in ``epoch``; equal for equal arguments."""
 
 
-def index_samples(store: TokenStore, objective: ObjectiveSettings) -> Samples:
-    """Return the samples that ``objective`` makes of ``store``.
+def index_samples(store: TokenStore, objective: ObjectiveSettings, special: int = 3) -> Samples:
+    """Return the samples that ``objective`` makes of ``store``; a pair has ``special`` tokens beside its own.
 
     Raises ValueError where the store makes none.
     """
-    samples: Samples = WindowSamples(store, objective) if objective.pair == "none" else PairSamples(store, objective)
+    samples: Samples = WindowSamples(store, objective) if objective.pair == "none" else PairSamples(store, objective, special)
     if not len(samples):
         reason = "no document has two sentences, so there are no pairs; check corpus.path, or use objective=mlm"
         raise ValueError(f"corpus {store.name}: {reason}")
@@ -67,12 +67,12 @@ def index_samples(store: TokenStore, objective: ObjectiveSettings) -> Samples:
 class PairSamples:
     """Pairs of segments around a sentence boundary (module docstring)."""
 
-    def __init__(self, store: TokenStore, objective: ObjectiveSettings) -> None:
+    def __init__(self, store: TokenStore, objective: ObjectiveSettings, special: int = 3) -> None:
         """Index the sentence boundaries of ``store``; two int64 a sample."""
         self.store = store
         self.sentences = objective.unit == "sentence"
         self.random = objective.pair == "random"
-        self.room = objective.length - 3  # [CLS] A [SEP] B [SEP]
+        self.room = objective.length - special  # [CLS] A [SEP] B [SEP] has 3
         blocks = list(_boundary_blocks(store, self.room, self.sentences))
         self.lows = np.concatenate([np.zeros(0, dtype=np.int64), *(low for low, _ in blocks)])  # (n,) first boundary of a sample
         self.highs = np.concatenate([np.zeros(0, dtype=np.int64), *(high for _, high in blocks)])  # (n,) one past its last

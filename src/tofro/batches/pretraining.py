@@ -31,7 +31,7 @@ class PretrainingBuilder:
         own = MaskRule(objective.mask_rate, objective.mask_unit, objective.corruption, objective.span_p, objective.span_limit)
         self.store = store
         self.tokenizer = tokenizer
-        self.samples = index_samples(store, objective)
+        self.samples = index_samples(store, objective, tokenizer.added(2))
         self.masker = Masker(tokenizer, rule or own) if objective.mlm_weight > 0 else None
 
     def __len__(self) -> int:
@@ -45,7 +45,7 @@ class PretrainingBuilder:
     def tokens(self, stream: int, epoch: int, samples: np.ndarray) -> int:
         """Return how many tokens the batch of ``samples`` (B,) would have, special ones included, without building it."""
         spans = self.spans(stream, epoch, samples)
-        special = 2 if spans.labels is None else 3
+        special = self.tokenizer.added(1 if spans.labels is None else 2)
         return int(spans.first_length.sum() + spans.second_length.sum()) + special * len(samples)
 
     def build(self, stream: int, epoch: int, samples: np.ndarray) -> Batch:

@@ -31,11 +31,11 @@ class TokenisedWords:
 
 
 def tokenise_words(rows: Sequence[Sequence[str]], tokenizer: Tokenizer) -> TokenisedWords:
-    """Tokenise every word by itself, each different one once: BERT's tokenizers never look beyond white space."""
+    """Tokenise every word by itself, each different one once: no tokenizer looks beyond the white space before a word."""
     number: dict[str, int] = {}
     words = np.array([number.setdefault(word, len(number)) for row in rows for word in row], np.int64)  # (W,)
     different = list(number)
-    blocks = [tokenizer.encode_flat(different[start : start + BLOCK]) for start in range(0, len(different), BLOCK)]
+    blocks = [tokenizer.encode_words(different[start : start + BLOCK]) for start in range(0, len(different), BLOCK)]
     ids = np.concatenate([block.ids for block in blocks])
     sizes = np.concatenate([np.diff(block.offsets) for block in blocks])
     lengths = sizes[words]

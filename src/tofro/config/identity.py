@@ -33,6 +33,7 @@ GENERIC_NAMES = ("text", "hub", "file")  # conf/corpus/text.yaml, hub.yaml and c
 _RUN_FILES = ("environment.json", "metrics.jsonl", "checkpoints")
 
 Fingerprint = Callable[[str], str]
+Locate = Callable[[str, str], Path]  # (place, key) -> its path, where a name on the hub may be the place
 
 
 @dataclass(frozen=True)
@@ -44,14 +45,15 @@ class Identity:
     full: dict[str, Any]
 
 
-def identity(config: DictConfig, fingerprint: Fingerprint) -> Identity:
+def identity(config: DictConfig, fingerprint: Fingerprint, locate: Locate | None = None) -> Identity:
     """Return the identity of a composed config.
 
     ``fingerprint`` takes a path of a corpus, task or model file and returns its content hash, or ``"pydoc"`` and returns that of
     the built-in data. Given the folder of a run that is not finished it may answer with that run's id (8 hex digits), for a
-    study that plans ahead. ValueError where init_from is not there, or is a run that is not finished.
+    study that plans ahead. ``locate`` finds models by name; such a one enters as what it holds. ValueError where init_from is not
+    there, or is a run that is not finished.
     """
-    full: dict[str, Any] = {"version": VERSION, "seed": config.seed, **_start(config, fingerprint)}
+    full: dict[str, Any] = {"version": VERSION, "seed": config.seed, **_start(config, fingerprint, locate)}
     reads = [group for group in config.method.reads if not (config.init_from and group in FROM_SCRATCH)]
     reads += [group for group in config.method.reads_if_set if is_set(config[group])]
     for group in dict.fromkeys([*reads, "method"]):
@@ -98,12 +100,17 @@ def _content(node: DictConfig, group: str, fingerprint: Fingerprint) -> dict[str
     return content
 
 
-def _start(config: DictConfig, fingerprint: Fingerprint) -> dict[str, str]:
-    return {key: starting_point(key, config[key], fingerprint) for key in ("init_from", "init_from_ft") if config[key]}
+def _start(config: DictConfig, fingerprint: Fingerprint, locate: Locate | None) -> dict[str, str]:
+    parts = config.method.pooling == "folder"  # which a file of a part says
+    places = {key: config[key] for key in ("init_from", "init_from_ft") if config[key]}
+    return {key: starting_point(key, place, fingerprint, locate, parts) for key, place in places.items()}
 
 
-def starting_point(key: str, place: str, fingerprint: Fingerprint) -> str:
-    """Return what stands for the models that a run starts from: ``run:<id>``, or ``files:<hash>`` of a foreign folder."""
+def starting_point(key: str, place: str, fingerprint: Fingerprint, locate: Locate | None = None, parts: bool = False) -> str:
+    """Return what stands for the models that a run starts from: ``run:<id>``, or ``files:<hash>`` of a foreign folder.
+
+    With ``parts`` the files of its subfolders count too, as they do where the encoder lies in one.
+    """
     path = Path(place).expanduser()
     for folder, inside in ((path, ""), (path.parent.parent, f"/models/{path.name}")):
         if inside and path.parent.name != "models":
@@ -112,9 +119,11 @@ def starting_point(key: str, place: str, fingerprint: Fingerprint) -> str:
             return f"run:{_finished_id(folder)}{inside}"
         if any((folder / name).exists() for name in _RUN_FILES):
             return _planned(key, place, fingerprint, "this run is not finished; run it to its end first")
+    if not path.is_dir() and locate is not None:
+        path = locate(place, key)
     if not path.is_dir():
         return _planned(key, place, fingerprint, "no such folder; give a finished run's folder or a model folder")
-    return f"files:{_hash_files(place, fingerprint)}"
+    return f"files:{_hash_files(str(path), fingerprint, parts or not (path / 'config.json').is_file())}"
 
 
 def _finished_id(folder: Path) -> str:
@@ -141,15 +150,20 @@ def _planned(key: str, place: str, fingerprint: Fingerprint, problem: str) -> st
     raise ValueError(f"{key}={place}: {problem}")
 
 
-def _hash_files(place: str, fingerprint: Fingerprint) -> str:
-    """Hash the names and contents of a model's or tokenizer's files; a README, say, does not count."""
+def _hash_files(place: str, fingerprint: Fingerprint, parts: bool = False) -> str:
+    """Hash the names and contents of a model's or tokenizer's files, with ``parts`` of those in its subfolders too.
+
+    A README, say, does not count.
+    """
     path = Path(place).expanduser()
     files = [path]
     if path.is_dir():
-        files = sorted(each for each in path.iterdir() if each.suffix in MODEL_FILES and each.is_file())
+        inside = [*path.iterdir(), *(path.glob("*/*") if parts else ())]
+        files = sorted(each for each in inside if each.suffix in MODEL_FILES and each.is_file())
     whole = hashlib.sha256()
     for file in files:
-        whole.update(f"{file.name}\0{fingerprint(str(file))}\n".encode())
+        name = file.name if file.parent == path or file == path else file.relative_to(path).as_posix()
+        whole.update(f"{name}\0{fingerprint(str(file))}\n".encode())
     return whole.hexdigest()
 
 

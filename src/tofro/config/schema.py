@@ -55,8 +55,10 @@ class RunConfig:
     control: ControlSettings = field(default_factory=ControlSettings)
 
     seed: int = setting(0, "seed of order, masks, pairs, dropout and initial weights", low=0, high=2**32 - 1)
-    init_from: str | None = setting(None, "run folder or model folder both encoders start from; null means from scratch")
-    init_from_ft: str | None = setting(None, "run folder or model folder `ft` starts from, where it differs from `init_from`")
+    init_from: str | None = setting(
+        None, "run folder, model folder or name on the hub that both encoders start from; null means from scratch"
+    )
+    init_from_ft: str | None = setting(None, "the same for `ft`, where it differs from `init_from`")
     outputs_dir: str = setting("outputs", "folder that holds all run folders")
     study: str | None = setting(None, "folder under outputs_dir; null means `runs`")
     stage: str | None = setting(None, "label of a study's stage, for reports")
@@ -247,10 +249,9 @@ def _unused_encoder_keys(encoder: DictConfig) -> Iterator[tuple[str, str]]:
     if encoder.family == MODERNBERT and encoder.width // encoder.heads % 2:
         odd = f"encoder.width={encoder.width} and encoder.heads={encoder.heads} make heads of odd width"
         yield odd, "rotary positions need an even one: choose other numbers"
-    for family, names in ONLY_IN.items():
-        for name in names if family != encoder.family else ():
-            if encoder[name] != EncoderSettings.__dataclass_fields__[name].default:
-                yield f"encoder.{name}={encoder[name]}: an encoder of family {encoder.family} has no such thing", "leave it out"
+    for name, families in ONLY_IN.items():
+        if encoder.family not in families and encoder[name] != EncoderSettings.__dataclass_fields__[name].default:
+            yield f"encoder.{name}={encoder[name]}: an encoder of family {encoder.family} has no such thing", "leave it out"
 
 
 def seal(config: DictConfig) -> DictConfig:

@@ -61,7 +61,7 @@ _REST = {
 }
 _EMBEDDING = "bert.embeddings.word_embeddings.weight"
 _COPIES = {"cls.predictions.decoder.weight": _EMBEDDING, "cls.predictions.decoder.bias": "cls.predictions.bias"}
-_WIDTHS = {
+SIZES = {
     "layers": "num_hidden_layers",
     "width": "hidden_size",
     "heads": "num_attention_heads",
@@ -69,7 +69,7 @@ _WIDTHS = {
     "max_positions": "max_position_embeddings",
     "segments": "type_vocab_size",
 }
-_NEEDED = {
+NEEDED = {
     "hidden_act": "gelu",
     "position_embedding_type": "absolute",
     "is_decoder": False,
@@ -120,10 +120,10 @@ def split(tensors: Mapping[str, Tensor], architecture: str) -> tuple[Tensors, Te
 
 def describe(config: Mapping[str, Any], source: str) -> Description:
     """Read a config.json. ``source`` names the file in errors; what this encoder cannot do is a ValueError."""
-    refuse(config, _NEEDED, source)
+    refuse(config, NEEDED, source)
     architecture = architecture_of(config, ARCHITECTURES, source)
     warn_of_attention_dropout(config, "attention_probs_dropout_prob", 0.1, source)
-    sizes: dict[str, Any] = {ours: whole(config, theirs, source) for ours, theirs in _WIDTHS.items()}
+    sizes: dict[str, Any] = {ours: whole(config, theirs, source) for ours, theirs in SIZES.items()}
     settings = EncoderSettings(
         **sizes,
         norm_eps=number(config, "layer_norm_eps", 1e-12, source),
@@ -137,19 +137,23 @@ def describe(config: Mapping[str, Any], source: str) -> Description:
 
 def write_config(description: Description, dropout: float, tokens: SpecialTokens, architecture: str) -> dict[str, Any]:
     """Return the config.json of a model, for the Hugging Face class ``architecture``."""
+    config = base_config("bert", description, dropout, architecture) | {"pad_token_id": tokens.pad_id}
+    return config | (task_keys(description) if "task" in ARCHITECTURES[architecture] else {})
+
+
+def base_config(model_type: str, description: Description, dropout: float, architecture: str) -> dict[str, Any]:
+    """Return what the config.json of BERT and of its kin have in common."""
     settings = description.settings
-    config: dict[str, Any] = {
+    return {
         "architectures": [architecture],
-        "model_type": "bert",
+        "model_type": model_type,
         "vocab_size": description.vocabulary,
-        **{theirs: getattr(settings, ours) for ours, theirs in _WIDTHS.items()},
+        **{theirs: getattr(settings, ours) for ours, theirs in SIZES.items()},
         "hidden_act": "gelu",
         "hidden_dropout_prob": dropout,
         "attention_probs_dropout_prob": 0.0,
         "classifier_dropout": None,
         "layer_norm_eps": settings.norm_eps,
         "initializer_range": settings.init_std,
-        "pad_token_id": tokens.pad_id,
         "tie_word_embeddings": True,
     }
-    return config | (task_keys(description) if "task" in ARCHITECTURES[architecture] else {})

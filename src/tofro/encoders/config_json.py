@@ -1,7 +1,7 @@
 """What a family's config.json says, whichever family it is: numbers, labels, and the names of its parts.
 
 In: the dictionary of a config.json, named by ``source`` in errors. Out: :class:`Description` and its pieces; a value that this
-encoder cannot honour is a ValueError. :class:`Family` is what bert.py and modernbert.py offer folder.py. No files here.
+encoder cannot honour is a ValueError. :class:`Family` is what the families' own files offer folder.py. No files here.
 """
 
 from __future__ import annotations
@@ -97,6 +97,25 @@ def refuse(config: Mapping[str, Any], needed: Mapping[str, Any], source: str) ->
         found = config.get(key, value)
         if found != value:
             raise ValueError(f"{source}: {key} is {found!r}; tofro reads {value!r} only.")
+
+
+def rename(name: str, beginnings: Mapping[str, str]) -> str:
+    """Return ``name`` with the first of ``beginnings`` that it has replaced by what stands for it."""
+    for old, new in beginnings.items():
+        if name.startswith(old):
+            return new + name.removeprefix(old)
+    return name
+
+
+def rename_all(tensors: Mapping[str, Tensor], beginnings: Mapping[str, str], source: str) -> Tensors:
+    """Return ``tensors`` under the names that :func:`rename` gives them; two that get one name are a ValueError."""
+    result: Tensors = {}
+    for old, tensor in tensors.items():
+        name = rename(old, beginnings)
+        if name in result:
+            raise ValueError(f"{source}: holds the tensor {name} twice, under two names.")
+        result[name] = tensor
+    return result
 
 
 def drop_copies(tensors: Tensors, copies: Mapping[str, str], source: str) -> Tensors:

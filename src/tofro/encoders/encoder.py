@@ -1,9 +1,9 @@
 """The encoder: a packed batch becomes one state per token.
 
 In: :class:`~tofro.batches.types.Batch`. Out: states ``(T, D)``, of the last layer or of all. Plain modules, pure PyTorch, exact
-to BERT (Devlin et al. 2019): post-norm, learned positions, segment embeddings, exact GELU, and to ModernBERT (Warner et al.
-2024): pre-norm, rotary positions, GeGLU, no biases, local attention. Left out: heads (heads.py), weights (model.py draws them,
-folder.py reads them).
+to BERT (Devlin et al. 2019): post-norm, learned positions, segment embeddings, exact GELU, to its kin RoBERTa, XLM-R and
+DistilBERT, which differ in their embeddings, and to ModernBERT (Warner et al. 2024): pre-norm, rotary positions, GeGLU, no
+biases, local attention. Left out: heads (heads.py), weights (model.py draws them, folder.py reads them).
 """
 
 from __future__ import annotations
@@ -25,26 +25,38 @@ from tofro.encoders.settings import EncoderSettings
 
 
 def make_norm(settings: EncoderSettings) -> nn.LayerNorm:
-    """Return a layer norm over the width, with a bias in BERT only."""
+    """Return a layer norm over the width, without a bias in ModernBERT."""
     return nn.LayerNorm(settings.width, eps=settings.norm_eps, bias=not settings.modern)
 
 
 class Embeddings(nn.Module):
-    """Token embeddings, in BERT with those of segments and positions added, normalised."""
+    """Token embeddings, with those of segments and positions added where the family has them, normalised.
+
+    Where there is one segment embedding, it is everyone's, whatever the batch says.
+    """
 
     def __init__(self, settings: EncoderSettings, vocabulary: int) -> None:
         super().__init__()
+        rows = settings.max_positions + settings.unused_positions
+        self.first = settings.unused_positions
         self.tokens = nn.Embedding(vocabulary, settings.width)
-        self.positions = None if settings.modern else nn.Embedding(settings.max_positions, settings.width)
-        self.segments = None if settings.modern else nn.Embedding(settings.segments, settings.width)
+        self.positions = None if settings.modern else nn.Embedding(rows, settings.width)
+        self.segments = nn.Embedding(settings.segments, settings.width) if settings.segmented else None
         self.norm = make_norm(settings)
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the embeddings of the batch's tokens, (T, D)."""
         states = self.tokens(batch.tokens)
-        if self.segments is not None and self.positions is not None:
-            states = states + self.segments(batch.segments) + self.positions(batch.positions)
+        if self.segments is not None:
+            states = states + self._segments(self.segments, batch)
+        if self.positions is not None:
+            states = states + self.positions(batch.positions + self.first if self.first else batch.positions)
         return self.norm(states)
+
+    @staticmethod
+    def _segments(table: nn.Embedding, batch: Batch) -> Tensor:
+        """Return what is added for the segments, (T, D), or (D,) where all have the same."""
+        return table.weight[0] if table.num_embeddings == 1 else table(batch.segments)
 
 
 class Attention(nn.Module):

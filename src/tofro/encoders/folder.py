@@ -1,9 +1,9 @@
 """Model folders in the layout of Hugging Face: config.json, model.safetensors, the tokenizer's files.
 
-In: a :class:`~tofro.encoders.model.Model` and a tokenizer, or a folder of a BERT or ModernBERT. Out: a folder that
-``transformers`` opens without remote code, or a :class:`ModelFolder`. Heads that the Hugging Face class of the folder does not
-have lie beside it in tofro_heads.safetensors. Reading executes nothing: safetensors only, and a config.json that names code is
-refused. Left out: names and keys (bert.py, modernbert.py), model cards, downloads.
+In: a :class:`~tofro.encoders.model.Model` and a tokenizer, or a folder of one of the :data:`FAMILIES`. Out: a folder that
+``transformers`` and sentence-transformers open without remote code, or a :class:`ModelFolder`. Heads that the Hugging Face class
+of the folder does not have lie beside it in tofro_heads.safetensors. Reading executes nothing: safetensors only, and a
+config.json that names code is refused. Left out: names and keys (a file for each family), model cards, downloads.
 """
 
 from __future__ import annotations
@@ -22,20 +22,28 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tofro.encoders import bert, modernbert
+from tofro.encoders import bert, distilbert, modernbert
 from tofro.encoders.config_json import Description, Family, SpecialTokens, Tensors, fitting
 from tofro.encoders.model import Model, initialise
-from tofro.encoders.settings import BERT, MODERNBERT
+from tofro.encoders.roberta import ROBERTA_FAMILY, XLM_ROBERTA_FAMILY
+from tofro.encoders.sentence import CONFIG, POOLING, find_transformer, write_modules
+from tofro.encoders.settings import BERT, DISTILBERT, MODERNBERT, ROBERTA, XLM_ROBERTA
 
-FAMILIES: dict[str, Family] = {BERT: bert, MODERNBERT: modernbert}  # by model_type, which is EncoderSettings.family too
-CONFIG, WEIGHTS, EXTRA_HEADS = "config.json", "model.safetensors", "tofro_heads.safetensors"
+FAMILIES: dict[str, Family] = {  # by model_type, which is EncoderSettings.family too
+    BERT: bert,
+    ROBERTA: ROBERTA_FAMILY,
+    XLM_ROBERTA: XLM_ROBERTA_FAMILY,
+    DISTILBERT: distilbert,
+    MODERNBERT: modernbert,
+}
+WEIGHTS, EXTRA_HEADS = "model.safetensors", "tofro_heads.safetensors"
 
 
 class SavableTokenizer(SpecialTokens, Protocol):
     """What a folder needs of a tokenizer."""
 
-    def save(self, folder: Path) -> Any:
-        """Write the tokenizer's files."""
+    def save(self, folder: Path, segments: bool = True, longest: int = 512) -> Any:
+        """Write the tokenizer's files; without ``segments`` it tells no texts of a pair apart, ``longest`` is what it cuts to."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +56,14 @@ class ModelFolder:
     made_anew: tuple[str, ...]  # heads the folder lacked, drawn from the seed
 
 
-def save_model(folder: Path, model: Model, tokenizer: SavableTokenizer, labels: tuple[str, ...] | None = None) -> None:
+def save_model(
+    folder: Path, model: Model, tokenizer: SavableTokenizer, labels: tuple[str, ...] | None = None, pooling: str = "mean"
+) -> None:
     """Write ``model`` and ``tokenizer`` to ``folder``, whole or not at all.
 
-    ``labels`` are the names of the task head's classes, by number; without them they are called LABEL_0, LABEL_1... Everything
-    is written to a sibling folder, flushed to disk and renamed. A model folder of that name is replaced; a folder that holds
-    anything else is a ValueError.
+    ``labels`` are the names of the task head's classes, by number; without them they are called LABEL_0, LABEL_1... ``pooling``
+    is what sentence-transformers is told, ``mean`` or ``cls``. Everything is written to a sibling folder, flushed to disk and
+    renamed. A model folder of that name is replaced; a folder that holds anything else is a ValueError.
     """
     folder = Path(os.path.abspath(folder))
     _check_replaceable(folder)
@@ -69,7 +79,8 @@ def save_model(folder: Path, model: Model, tokenizer: SavableTokenizer, labels: 
         save_file(main, temporary / WEIGHTS, metadata={"format": "pt"})
         if extra:
             save_file(extra, temporary / EXTRA_HEADS, metadata={"format": "pt"})
-        tokenizer.save(temporary)
+        tokenizer.save(temporary, model.settings.tells_segments, model.settings.max_positions)
+        write_modules(temporary, model.settings.width, pooling)
         _flush(temporary)
         _move(temporary, folder)
     except BaseException:
@@ -80,11 +91,12 @@ def save_model(folder: Path, model: Model, tokenizer: SavableTokenizer, labels: 
 def load_model(folder: Path, heads_may_be_missing: Collection[str] = (), dropout: float = 0.0, seed: int = 0) -> ModelFolder:
     """Read a model folder strictly: every tensor must be there and of its shape, and none may be left over.
 
+    Of a sentence-transformers folder it reads the encoder.
     The heads are those whose weights lie in the folder. Heads in ``heads_may_be_missing`` (``mlm``, ``pooler``, ``pair``) are
     made anew from ``seed`` where the folder lacks them; any other head that the folder's architecture promises must be there.
     Weights are kept in fp32. Raises ValueError, with the file and what to do, for everything that cannot be read.
     """
-    folder = Path(folder)
+    folder = find_transformer(Path(folder))
     source = str(folder / CONFIG)
     config = _read_config(folder)
     family = FAMILIES[config["model_type"]]
@@ -110,23 +122,11 @@ def load_model(folder: Path, heads_may_be_missing: Collection[str] = (), dropout
                 description.regression,
                 description.words,
             )
-    except (ValueError, RuntimeError) as error:  # sizes that do not divide, or that no tensor can have
+    except (ValueError, RuntimeError, TypeError) as error:  # sizes that do not divide, or that no tensor can have
         raise ValueError(f"{source}: {error}") from None
     made_anew = tuple(head for head in model.heads if head not in present)
     _fill(model, family, tensors, made_anew, seed, folder)
     return ModelFolder(model, description.labels if "task" in present else None, folder, made_anew)
-
-
-def find_transformer(folder: Path) -> Path:
-    """Return where the encoder of a sentence-transformers folder lies: the folder itself, or the one that modules.json names."""
-    path = folder / "modules.json"
-    if (folder / CONFIG).is_file() or not path.is_file():
-        return folder
-    try:
-        modules = json.loads(path.read_text(encoding="utf-8"))
-        return next(folder / each["path"] for each in modules if str(each["type"]).endswith(".Transformer"))
-    except (ValueError, KeyError, TypeError, StopIteration):
-        raise ValueError(f"{path}: names no Transformer module; give the folder with {CONFIG} itself.") from None
 
 
 def _describe_model(model: Model, labels: tuple[str, ...] | None) -> Description:
@@ -153,7 +153,8 @@ def _check_replaceable(folder: Path) -> None:
     if not folder.exists():
         return
     entries = list(folder.iterdir()) if folder.is_dir() else [folder]
-    ours = any(entry.name == WEIGHTS for entry in entries) and all(entry.is_file() for entry in entries) and folder.is_dir()
+    ours = any(entry.name == WEIGHTS for entry in entries) and folder.is_dir()
+    ours = ours and all(entry.is_file() or entry.name == POOLING for entry in entries)
     if entries and not ours:
         raise ValueError(f"{folder}: is in the way and not a model folder; choose another path or remove it.")
 
@@ -195,12 +196,12 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: not found; a model folder holds {CONFIG} and {WEIGHTS}.")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: is not JSON in UTF-8 ({error}).") from None
     if not isinstance(config, dict):
         raise ValueError(f"{path}: must hold a JSON object.")
     if config.get("model_type") not in tuple(FAMILIES):
-        raise ValueError(f"{path}: model_type is {config.get('model_type')!r}; tofro reads {' and '.join(FAMILIES)}.")
+        raise ValueError(f"{path}: model_type is {config.get('model_type')!r}; tofro reads {', '.join(FAMILIES)}.")
     return config
 
 

@@ -1,4 +1,4 @@
-"""What turns states into predictions: heads that match those of Hugging Face's BERT and ModernBERT weight for weight.
+"""What turns states into predictions: heads that match those of Hugging Face's classes weight for weight, in every family.
 
 In: states ``(T, D)`` of an encoder, or pooled states ``(B, D)``, or those of words ``(W, D)``. Out: fp32-ready logits. Left out:
 the token embedding, which the MLM head borrows from the encoder at call time, and dropout, which the model applies.
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tofro.encoders.encoder import make_norm
-from tofro.encoders.settings import EncoderSettings
+from tofro.encoders.settings import DISTILBERT, EncoderSettings
 
 
 class MLMHead(nn.Module):
@@ -29,17 +29,24 @@ class MLMHead(nn.Module):
 
 
 class Pooler(nn.Module):
-    """What task and pair heads see of a text: BERT's dense and tanh, or ModernBERT's dense, GELU and norm, of one state."""
+    """What task and pair heads see of a text: a dense map of one state, and then tanh.
+
+    In DistilBERT a ReLU, in ModernBERT a GELU and a norm. RoBERTa keeps these weights in the classifier's ``dense``, DistilBERT
+    in ``pre_classifier``.
+    """
 
     def __init__(self, settings: EncoderSettings) -> None:
         super().__init__()
         self.dense = nn.Linear(settings.width, settings.width, bias=not settings.modern)
         self.norm = make_norm(settings) if settings.modern else None
+        self.rectified = settings.family == DISTILBERT
 
     def forward(self, states: Tensor) -> Tensor:
         """Return (B, D) for one state (B, D) a sequence: that of its first token, [CLS], or their mean."""
         mapped = self.dense(states)
-        return torch.tanh(mapped) if self.norm is None else self.norm(F.gelu(mapped))
+        if self.norm is not None:
+            return self.norm(F.gelu(mapped))
+        return F.relu(mapped) if self.rectified else torch.tanh(mapped)
 
 
 class PairHead(nn.Module):

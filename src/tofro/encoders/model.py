@@ -137,7 +137,7 @@ def build_model(
 
 @torch.no_grad()
 def initialise(module: nn.Module, settings: EncoderSettings, seed: int, name: str = "") -> None:
-    """Draw the weights of ``module``: biases 0, norms 1, the embedding of [PAD] (row 0) zero, all else at random.
+    """Draw the weights of ``module``: biases 0, norms 1, the embedding of [PAD] zero, all else at random.
 
     BERT draws from N(0, init_std²). ModernBERT cuts that off at two standard deviations and scales it where a block adds to the
     residual (:func:`_deviation`). Each weight has its own generator, seeded by (seed, its name in the model), so adding a head
@@ -158,7 +158,7 @@ def initialise(module: nn.Module, settings: EncoderSettings, seed: int, name: st
                 else:
                     parameter.normal_(0.0, std, generator=generator)
         if path == "encoder.embeddings.tokens":
-            part.weight[0] = 0.0
+            part.weight[settings.padding] = 0.0
 
 
 def _deviation(path: str, settings: EncoderSettings) -> float:

@@ -21,6 +21,8 @@ from tofro.encoders.config_json import (
     number,
     read_labels,
     refuse,
+    rename,
+    rename_all,
     tags_words,
     task_keys,
     warn_of_attention_dropout,
@@ -108,19 +110,13 @@ def canonical(tensors: Mapping[str, Tensor], description: Description, source: s
     classifies = "task" in description.heads or (not description.heads and "classifier.weight" in tensors)
     renamed = {"head.": "pooler." if classifies else "mlm.", "decoder.bias": "mlm.bias"}
     renamed |= {name: f"model.{name}" for name in ("embeddings.", "layers.", "final_norm.")}
-    result: Tensors = {}
-    for name, tensor in tensors.items():
-        name = _rename(name, renamed)
-        if name in result:
-            raise ValueError(f"{source}: holds the tensor {name} twice, under two names.")
-        result[name] = tensor
-    return drop_copies(result, _COPIES, source)
+    return drop_copies(rename_all(tensors, renamed, source), _COPIES, source)
 
 
 def split(tensors: Mapping[str, Tensor], architecture: str) -> tuple[Tensors, Tensors]:
     """Split tensors into those of ``architecture``, under its own names, and those of heads that it does not have."""
     outside = tuple(prefix for head, prefix in HEAD_PREFIXES.items() if head not in ARCHITECTURES[architecture])
-    main = {_rename(name, _IN_CLASS[architecture]): tensor for name, tensor in tensors.items() if not name.startswith(outside)}
+    main = {rename(name, _IN_CLASS[architecture]): tensor for name, tensor in tensors.items() if not name.startswith(outside)}
     return main, {name: tensor for name, tensor in tensors.items() if name.startswith(outside)}
 
 
@@ -178,13 +174,6 @@ def write_config(description: Description, dropout: float, tokens: SpecialTokens
         "sep_token_id": tokens.sep_id,
     }
     return config | (task_keys(description) if "task" in ARCHITECTURES[architecture] else {})
-
-
-def _rename(name: str, beginnings: Mapping[str, str]) -> str:
-    for old, new in beginnings.items():
-        if name.startswith(old):
-            return new + name.removeprefix(old)
-    return name
 
 
 def _global_every(config: Mapping[str, Any], layers: int, source: str) -> int:

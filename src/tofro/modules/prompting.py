@@ -24,7 +24,7 @@ from tofro.batches.types import Batch
 from tofro.encoders.inference import device_of, inference
 from tofro.encoders.model import Model
 from tofro.text.task import Example
-from tofro.tokens.cloze import Cloze, ClozeTemplate, choose_template, read_words
+from tofro.tokens.cloze import MASK, Cloze, ClozeTemplate, choose_template, place_of, read_words
 from tofro.tokens.settings import PromptSettings
 from tofro.tokens.statements import WORD, StatementTemplate
 from tofro.tokens.tokenizer import Tokenizer
@@ -42,6 +42,9 @@ class Scorer(ABC):
     """
 
     needs: str  # the head of the model
+    blank: str  # what the label words fill in a template
+    usual: tuple[str, ...] = ()  # the templates where the settings have none
+    template: ClozeTemplate | StatementTemplate
 
     def __init__(
         self, settings: PromptSettings, model: Model, tokenizer: Tokenizer, labels: Sequence[str], pair: bool, max_length: int
@@ -59,7 +62,8 @@ class Scorer(ABC):
         self.settings, self.model, self.tokenizer = settings, model, tokenizer
         self.labels, self.pair = tuple(labels), pair
         self.max_length = min(max_length, model.settings.max_positions)
-        self.words = read_words(settings.words, self.labels, tokenizer)
+        self.chosen = choose_template(settings.templates or self.usual, settings.template)
+        self.words = read_words(settings.words, self.labels, tokenizer, place_of(self.chosen, self.blank))
         self.where = f"prompt.templates[{settings.template}]"
 
     def score(self, examples: Sequence[Example]) -> Tensor:
@@ -85,7 +89,8 @@ class Scorer(ABC):
         texts = {"text_a": [example.text_a for example in examples]}
         if self.pair:
             texts["text_b"] = [example.text_b or "" for example in examples]
-        ids = {field: [text.ids for text in self.tokenizer.encode(column)] for field, column in texts.items()}
+        encode, place = self.tokenizer.encode_inside, self.template.place
+        ids = {field: [text.ids for text in encode(column, place(field))] for field, column in texts.items()}
         return [dict(zip(ids, row, strict=True)) for row in zip(*ids.values(), strict=True)]
 
     @abstractmethod
@@ -113,15 +118,15 @@ class ClozeScorer(Scorer):
     are.
     """
 
-    needs = "mlm"
+    needs, blank = "mlm", MASK
+    template: ClozeTemplate
 
     def __init__(
         self, settings: PromptSettings, model: Model, tokenizer: Tokenizer, labels: Sequence[str], pair: bool, max_length: int
     ) -> None:
         super().__init__(settings, model, tokenizer, labels, pair, max_length)
-        template = choose_template(settings.templates, settings.template)
         fields = ("text_a", "text_b") if pair else ("text_a",)
-        self.template = ClozeTemplate(template, fields, tokenizer, self.max_length, self.where)
+        self.template = ClozeTemplate(self.chosen, fields, tokenizer, self.max_length, self.where)
         self.template.check(self.words, self.labels)
 
     def word_scores(self, texts: Sequence[dict[str, np.ndarray]]) -> Tensor:
@@ -155,14 +160,14 @@ class PairScorer(Scorer):
     Sun et al. 2022).
     """
 
-    needs = "pair"
+    needs, blank, usual = "pair", WORD, (WORD,)
+    template: StatementTemplate
 
     def __init__(
         self, settings: PromptSettings, model: Model, tokenizer: Tokenizer, labels: Sequence[str], pair: bool, max_length: int
     ) -> None:
         super().__init__(settings, model, tokenizer, labels, pair, max_length)
-        template = choose_template(settings.templates or [WORD], settings.template)
-        self.template = StatementTemplate(template, pair, tokenizer, self.max_length, self.where)
+        self.template = StatementTemplate(self.chosen, pair, tokenizer, self.max_length, self.where)
         self.template.check(self.words)
 
     def word_scores(self, texts: Sequence[dict[str, np.ndarray]]) -> Tensor:

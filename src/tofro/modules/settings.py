@@ -42,7 +42,11 @@ class MethodSettings:
     test_rows: Optional[int] = setting(
         None, "test rows of these measures, at most, chosen by content hash; null means all", low=2
     )
-    pooling: str = setting("mean", "how measures make one vector of a text's states", choices=("mean", "cls"))
+    pooling: str = setting(
+        "mean",
+        "how measures make one vector of a text's states; folder: as the sentence-transformers folder of init_from asks",
+        choices=("mean", "cls", "folder"),
+    )
     sentences: int = setting(
         512, "held-out sentences on which representations are compared (CKA, rank, uniformity); 0 leaves it out", low=0
     )

@@ -21,13 +21,15 @@ from omegaconf import DictConfig, OmegaConf
 from tofro.batches.datamodules import Loading
 from tofro.batches.order import key
 from tofro.config.build import build
-from tofro.encoders.folder import find_transformer, load_model
+from tofro.encoders.folder import load_model
 from tofro.encoders.model import Model, build_model
+from tofro.encoders.sentence import find_transformer, read_pooling
 from tofro.modules.base import Training
 from tofro.modules.clock import Clock
 from tofro.progress import Progress
 from tofro.runs import ranks
 from tofro.runs.folder import read_result
+from tofro.runs.hub import locate
 from tofro.runs.progress import progress
 from tofro.runs.run import cache_of
 from tofro.text.corpus import Corpus
@@ -41,6 +43,7 @@ from tofro.tokens.tokenizer import Tokenizer
 from tofro.tokens.training import open_tokenizer
 
 RETAINED_HEADS = ("mlm", "pair")
+POOLINGS = ("mean", "cls")
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Start:
     tokenizer: Tokenizer
     lineage: str | None  # id of the run or hash of the folder; None from scratch
     fresh: tuple[str, ...]  # heads that hold random weights
+    pooling: str | None = None  # what its folder asks for
 
 
 class Context:
@@ -108,7 +112,16 @@ class Context:
                 raise ValueError(
                     f"{group}.{name}={length}: the encoder reads at most {longest} tokens; set {group}.{name}={longest} or less"
                 )
+        if self.config.method.pooling == "folder" and start.pooling not in POOLINGS:
+            asked = f"init_from asks for {start.pooling}, which tofro has not" if start.pooling else "init_from does not say"
+            raise ValueError(f"method.pooling=folder: {asked}; set method.pooling to {' or '.join(POOLINGS)}")
         return start
+
+    @property
+    def pooling(self) -> str:
+        """How measures make one vector of a text's states."""
+        how: str = self.config.method.pooling
+        return self.start.pooling or "mean" if how == "folder" else how
 
     @cached_property
     def start_ft(self) -> Start:
@@ -121,8 +134,13 @@ class Context:
         return other
 
     def _scratch(self) -> Start:
-        tokenizer = self._own_tokenizer()
-        model = build_model(self.settings("encoder"), tokenizer.vocabulary, RETAINED_HEADS, seed=self.config.seed)
+        tokenizer, settings = self._own_tokenizer(), self.settings("encoder")
+        if settings.unused_positions not in (0, tokenizer.pad_id + 1):
+            raise ValueError(
+                f"encoder.first_position={settings.first_position}: an encoder of family {settings.family} counts positions from "
+                f"the row after that of padding, which is {tokenizer.pad_id}; set encoder.first_position={tokenizer.pad_id + 1}"
+            )
+        model = build_model(settings, tokenizer.vocabulary, RETAINED_HEADS, seed=self.config.seed)
         return Start(model, tokenizer, None, ("mlm", "pooler", "pair"))
 
     def _own_tokenizer(self) -> Tokenizer:
@@ -183,8 +201,8 @@ class Context:
 
 
 def open_start(place: str, cache: Path) -> Start:
-    """Open a run folder (its ``models/pre``, else ``models/ft``) or a Hugging Face model folder."""
-    path = Path(place).expanduser()
+    """Open a run folder (its ``models/pre``, else ``models/ft``), a Hugging Face model folder, or a model of the hub by name."""
+    path = locate(place)
     if not path.is_dir():
         raise ValueError(f"init_from: {place} is no folder; give a finished run's folder or a Hugging Face model folder")
     result = read_result(path)
@@ -194,9 +212,9 @@ def open_start(place: str, cache: Path) -> Start:
     elif (path / "config.yaml").exists():
         raise ValueError(f"init_from: the run {place} is not finished; finish it with `tofro run`, or give another folder")
     else:
-        path = find_transformer(path)
-        lineage = fingerprint_path(path, cache, None)
+        lineage = fingerprint_path(find_transformer(path), cache, None)
+    pooling, path = read_pooling(path), find_transformer(path)
     opened = load_model(path, heads_may_be_missing=RETAINED_HEADS)
     if "task" in opened.model.heads:
         del opened.model.heads["task"]  # it answers another task; a run that needs one makes its own
-    return Start(opened.model, Tokenizer.load(path), lineage, tuple(opened.made_anew))
+    return Start(opened.model, Tokenizer.load(path), lineage, tuple(opened.made_anew), pooling)

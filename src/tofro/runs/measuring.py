@@ -65,7 +65,7 @@ def measured_shape(context: Context, model: Model, keep: Keep) -> dict[str, floa
     method = context.config.method
     if not method.sentences:
         return {}
-    by = [context.corpus.fingerprint, "shape", method.sentences, context.config.objective.length, method.pooling]
+    by = [context.corpus.fingerprint, "shape", method.sentences, context.config.objective.length, context.pooling]
     return keep(by, lambda: shape(context, model))
 
 
@@ -109,7 +109,7 @@ def sentence_layers(context: Context, model: Model) -> np.ndarray:
     """Return the pooled states (L + 1, N, D) of N held-out sentences, the same in every run, in all layers."""
     method, store, longest = context.config.method, context.store("validation"), context.config.objective.length - 2
     starts, lengths = evaluation_sentences(store, method.sentences, longest)
-    return pooled_layers(model, sentence_batches(store, starts, lengths, context.start.tokenizer, BATCH), method.pooling)
+    return pooled_layers(model, sentence_batches(store, starts, lengths, context.start.tokenizer, BATCH), context.pooling)
 
 
 def task_score(context: Context, model: Model, split: str) -> float:

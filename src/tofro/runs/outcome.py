@@ -20,7 +20,7 @@ from tofro.measures.cost import peak_memory_mb
 from tofro.modules.base import TransferModule
 from tofro.modules.regularizers import Regularizers
 from tofro.runs import ranks
-from tofro.runs.context import Context
+from tofro.runs.context import POOLINGS, Context
 from tofro.runs.few_shot import checksums
 from tofro.runs.fit import FitPlace, FitReport, fit
 from tofro.runs.loggers import close
@@ -97,10 +97,11 @@ def train(context: Context, module: TransferModule, data: Any) -> FitReport:
 
 
 def save(context: Context, **models: Model) -> None:
-    """Save models, by their name, under ``models/`` of the run's folder."""
+    """Save models, by their name, under ``models/`` of the run's folder; a pooling that their start asked for goes with them."""
+    pooling = context.start.pooling if context.start.pooling in POOLINGS else "mean"
     for name, model in models.items():
         labels = context.task.labels if "task" in model.heads else None
-        save_model(context.folder / "models" / name, model, context.start.tokenizer, labels or None)
+        save_model(context.folder / "models" / name, model, context.start.tokenizer, labels or None, pooling)
 
 
 def adapted(context: Context, ft: Model, report: FitReport, measured: dict[str, float]) -> Outcome:

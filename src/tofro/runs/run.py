@@ -20,6 +20,7 @@ from tofro.config.identity import Identity, data_name, identity
 from tofro.runs import ranks
 from tofro.runs.compare import compare
 from tofro.runs.folder import Result, check_identity, environment, locked, machine, read_result, versions, write_json
+from tofro.runs.hub import locate
 from tofro.runs.launch import launch, planned_ranks, trains
 from tofro.runs.signals import listening
 from tofro.text.fingerprint import fingerprint_path
@@ -131,7 +132,7 @@ def identify(config: DictConfig, planned: Mapping[str, str] | None = None) -> Id
             return planned[what]
         return fingerprint_path(Path(what), cache_of(config))
 
-    return identity(config, fingerprint)
+    return identity(config, fingerprint, locate)
 
 
 @lru_cache(maxsize=1)

@@ -35,7 +35,7 @@ def measured_use(context: Context, model: Model, task: Task, splits: Sequence[Sp
     """Return ``probe_<task>``, ``knn_<task>``, and where asked for ``prompt_<task>`` and ``few_shot_<k>_<task>``."""
     method, length = context.config.method, context.config.task.max_length
     read = [task.fingerprint, task.metric, length, method.test_rows]
-    found = keep([*read, method.probe_rows, method.pooling], lambda: frozen_use(context, model, task)["test"])
+    found = keep([*read, method.probe_rows, context.pooling], lambda: frozen_use(context, model, task)["test"])
     if has_prompt(context) and task is context.task:
         prompt = OmegaConf.to_container(context.config.prompt, resolve=True)
         found = found | keep([*read, prompt], lambda: prompted(context, model, task))
@@ -58,7 +58,7 @@ def frozen_use(context: Context, model: Model, task: Task, splits: Sequence[str]
         words = probe_words(model, context.start.tokenizer, task, length, method.probe_rows, splits, method.test_rows)
         return {split: {"probe": value} for split, value in words.items()}
     features = task_features(
-        model, context.start.tokenizer, task, length, method.pooling, method.probe_rows, splits, method.test_rows
+        model, context.start.tokenizer, task, length, context.pooling, method.probe_rows, splits, method.test_rows
     )
     train, regression = features.pop("train"), task.kind == "regression"
     found = {

@@ -26,6 +26,7 @@ class Piece:
 
     field: str | None = None
     ids: np.ndarray | None = None
+    spaced: bool | None = None  # whether a space stands before what is filled in; None at the template's beginning
 
     @property
     def is_mask(self) -> bool:
@@ -69,25 +70,43 @@ def parse_template(template: str, fields: Sequence[str], tokenizer: Tokenizer, w
     pieces: list[Piece] = []
     end = 0
     for match in _PLACEHOLDER.finditer(template):
-        pieces += _literal(template[end : match.start()], tokenizer)
-        end = match.end()
+        pieces += _literal(template, end, match.start(), tokenizer)
+        end, spaced = match.end(), _spaced(template, match.start())
         if match[2]:
-            pieces.append(Piece())
+            pieces.append(Piece(spaced=spaced))
         elif match[1] in fields:
-            pieces.append(Piece(field=match[1]))
+            pieces.append(Piece(field=match[1], spaced=spaced))
         else:
             known = ", ".join(f"{{{name}}}" for name in fields)
             raise ValueError(f"{where}: {match[0]} is not a placeholder of this task; it can hold {known} and {MASK}")
-    return pieces + _literal(template[end:], tokenizer)
+    return pieces + _literal(template, end, len(template), tokenizer)
 
 
-def _literal(text: str, tokenizer: Tokenizer) -> list[Piece]:
-    return [Piece(ids=tokenizer.encode([text])[0].ids)] if text.strip() else []
+def _literal(template: str, start: int, end: int, tokenizer: Tokenizer) -> list[Piece]:
+    text = template[start:end]
+    if not text.strip():
+        return []
+    first = end - len(text.lstrip())
+    return [Piece(ids=tokenizer.encode_inside([text], _spaced(template, first))[0].ids)]
 
 
-def read_words(words: Mapping[str, Sequence[str]], labels: Sequence[str], tokenizer: Tokenizer) -> list[LabelWord]:
+def _spaced(template: str, place: int) -> bool | None:
+    """Say whether a space stands before a place of a template; None where nothing else does."""
+    before = template[:place]
+    return before[-1].isspace() if before.strip() else None
+
+
+def place_of(template: str, blank: str) -> bool | None:
+    """Say the same of the first ``blank`` of a template, [MASK] or {word}, which label words fill; None where it has none."""
+    return _spaced(template, max(template.find(blank), 0))
+
+
+def read_words(
+    words: Mapping[str, Sequence[str]], labels: Sequence[str], tokenizer: Tokenizer, spaced: bool | None = None
+) -> list[LabelWord]:
     """Return the label words in the order of ``labels`` (sorted label names of the task).
 
+    ``spaced`` says whether a space stands before them, which some tokenizers write into the word (Tokenizer.encode_inside).
     Raises ValueError for labels that are not the task's, a label without a word, a word that becomes [UNK] or nothing, and one
     word, as the tokenizer sees it, that stands for two labels or twice.
     """
@@ -97,7 +116,7 @@ def read_words(words: Mapping[str, Sequence[str]], labels: Sequence[str], tokeni
     for index, label in enumerate(labels):
         where = f"prompt.words.{label}"
         for word in words[label]:
-            ids = tokenizer.encode([word])[0].ids
+            ids = tokenizer.encode_inside([word], spaced)[0].ids
             if len(ids) == 0 or tokenizer.unk_id in ids:
                 raise ValueError(f"{where}: the tokenizer does not know the word {word!r}; choose one that it can spell")
             other = seen.setdefault(tuple(ids.tolist()), (label, word))
@@ -136,6 +155,10 @@ class ClozeTemplate:
             raise ValueError(f"{where}: a cloze template needs a {MASK} for the label word")
         if not self.fields:
             raise ValueError(f"{where}: the template holds no text of the example; put {{text_a}} into it")
+
+    def place(self, field: str) -> bool | None:
+        """Return whether a space stands before a text where it first occurs; None where nothing does."""
+        return next((piece.spaced for piece in self.pieces if piece.field == field), None)
 
     def check(self, words: Sequence[LabelWord], labels: Sequence[str]) -> None:
         """Raise ValueError for a word whose number of tokens the masks can't take, or that leaves no room for text."""

@@ -66,6 +66,7 @@ def chinese_word_starts(text: str, places: np.ndarray, offsets: np.ndarray, star
     before, after = han[:-1], han[1:]
     flags = starts.copy()
     flags[1:] = np.where(before & after, begins[places[1:]], starts[1:] | (before != after))
+    flags[1:] &= places[1:] != places[:-1]  # a tokenizer of bytes spells one character with several tokens
     flags[text_starts(offsets)] = True
     return flags
 

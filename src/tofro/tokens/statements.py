@@ -27,16 +27,20 @@ class Judged:
 
 
 class StatementTemplate:
-    """A parsed statement template; ``max_length`` counts the three special tokens of a pair."""
+    """A parsed statement template; ``max_length`` counts the special tokens of a pair."""
 
     def __init__(self, template: str, pair: bool, tokenizer: Tokenizer, max_length: int, where: str) -> None:
         self.pieces = parse_template(template, ("word", "text_b") if pair else ("word",), tokenizer, where)
-        self.max_length, self.where = max_length, where
+        self.max_length, self.special, self.where = max_length, tokenizer.added(2), where
         if any(piece.is_mask for piece in self.pieces):
             raise ValueError(f"{where}: a statement for the pair head holds no {MASK}; write {WORD} where the label word goes")
         if not any(piece.field == "word" for piece in self.pieces):
             raise ValueError(f"{where}: the statement would be the same for every label; write {WORD} where the label word goes")
         self.times_b = sum(piece.field == "text_b" for piece in self.pieces)
+
+    def place(self, field: str) -> bool | None:
+        """Return what stands before a text: nothing (None) before text_a, a segment of its own; else whether a space does."""
+        return next((piece.spaced for piece in self.pieces if piece.field == field), None)
 
     def check(self, words: Sequence[LabelWord]) -> None:
         """Raise ValueError where a statement leaves no room for text."""
@@ -62,4 +66,4 @@ class StatementTemplate:
     def _room(self, word: LabelWord) -> int:
         literal = sum(len(piece.ids) for piece in self.pieces if piece.ids is not None)
         repeats = sum(piece.field == "word" for piece in self.pieces)
-        return self.max_length - 3 - literal - repeats * len(word.ids)
+        return self.max_length - self.special - literal - repeats * len(word.ids)

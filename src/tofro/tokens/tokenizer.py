@@ -1,8 +1,8 @@
 """The tokenizer: text in, token ids and word ids out.
 
-A thin layer over the `tokenizers` library that fixes one family, BERT's WordPiece: special tokens, normaliser, files. It
-never adds special tokens by itself (packing does) and never reads one out of a text: the characters "[SEP]" in a corpus are
-just characters. Training lives in ``training.py``.
+A thin layer over the `tokenizers` library: BERT's WordPiece, which tofro trains (training.py), and the byte-level BPE and
+SentencePiece of published folders (opening.py). It never adds special tokens by itself (packing does) and never reads one out of
+a text: the characters "[SEP]" in a corpus are just characters.
 """
 
 from __future__ import annotations
@@ -19,15 +19,18 @@ from typing import Any
 
 import numpy as np
 import tokenizers
-from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import pre_tokenizers
 
+from tofro.tokens.marks import cut_words
+from tofro.tokens.opening import BYTES, METASPACE, WORDPIECE, bert_backend, description, open_folder, way_of_writing
 from tofro.tokens.segmenter import chinese_word_starts
+from tofro.tokens.specials import BERT_SPECIALS, SPECIALS, Specials
 from tofro.tokens.words import word_numbers, word_starts
+
+__all__ = ["SPECIALS", "TokenizedText", "TokenizedTexts", "Tokenizer", "bert_backend"]
 
 # Data loading processes are forked after the library's threads have run; they never tokenise, so the library need not warn.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-
-SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 @dataclass(frozen=True)
@@ -48,25 +51,34 @@ class TokenizedTexts:
 
 
 class Tokenizer:
-    """A BERT WordPiece tokenizer.
+    """A tokenizer of one of the kinds that opening.py knows.
 
     ``vocabulary`` is the number of rows an embedding table needs: the number of entries, rounded up to a multiple of 64.
     ``size`` is the number of entries.
     """
 
-    def __init__(self, backend: tokenizers.Tokenizer, lowercase: bool = True) -> None:
-        """Wrap a WordPiece ``backend`` that has the five special tokens of BERT."""
+    def __init__(self, backend: tokenizers.Tokenizer, lowercase: bool = True, specials: Specials = BERT_SPECIALS) -> None:
+        """Wrap a ``backend`` that has the ``specials``."""
         backend.no_padding()
         backend.no_truncation()
-        self.fingerprint = hashlib.sha256(backend.to_str().encode()).hexdigest()
+        named = "" if specials == BERT_SPECIALS else repr(specials)
+        self.fingerprint = hashlib.sha256((backend.to_str() + named).encode()).hexdigest()
         backend.encode_special_tokens = True
         self.backend = backend
         self.lowercase = lowercase
+        self.specials = specials
+        self.writes = way_of_writing(backend)
+        self.cuts_like_bert = isinstance(backend.pre_tokenizer, pre_tokenizers.BertPreTokenizer)
         self.size = max(backend.get_vocab(with_added_tokens=True).values()) + 1
         self.vocabulary = -(-self.size // 64) * 64
-        ids = [backend.token_to_id(token) for token in SPECIALS]
+        tokens = (specials.pad, specials.unk or specials.pad, specials.cls, specials.sep, specials.mask)
+        ids = [backend.token_to_id(token) for token in tokens]
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (int(i) for i in ids if i is not None)
         self.special_ids = np.array([self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id])
+
+    def added(self, texts: int) -> int:
+        """Return how many special tokens a sequence of one or two ``texts`` has."""
+        return 2 if texts == 1 else 2 + self.specials.separators
 
     @cached_property
     def special(self) -> np.ndarray:
@@ -74,24 +86,43 @@ class Tokenizer:
         table = np.ones(self.vocabulary, dtype=bool)
         names = self.backend.get_vocab(with_added_tokens=True)
         table[[number for token, number in names.items() if not token.startswith("[unused")]] = False
+        table[[number for number, token in self.backend.get_added_tokens_decoder().items() if token.special]] = True
         table[self.special_ids] = True
         return table
+
+    @cached_property
+    def written(self) -> list[str]:
+        """What each id writes (vocabulary,), without white space and the marks that tokenizers put for it or for a word's rest.
+
+        A token of bytes that are no whole characters writes U+FFFD for them.
+        """
+        texts = [""] * self.vocabulary
+        for token, number in self.backend.get_vocab(with_added_tokens=True).items():
+            texts[number] = self._write(token)
+        return texts
+
+    def _write(self, token: str) -> str:
+        if self.writes == BYTES:
+            return _bytes_of(token).decode("utf-8", "replace").strip()
+        if self.writes == METASPACE:
+            return token.replace("▁", " ").strip()
+        return token.removeprefix(getattr(self.backend.model, "continuing_subword_prefix", ""))
 
     @cached_property
     def punctuation(self) -> np.ndarray:
         """(vocabulary,) bool: tokens without a letter or a digit."""
         table = np.zeros(self.vocabulary, dtype=bool)
-        for token, number in self.backend.get_vocab(with_added_tokens=True).items():
-            table[number] = not any(character.isalnum() for character in token)
+        for number, text in enumerate(self.written):
+            table[number] = text != "" and not any(character.isalnum() or character == "\ufffd" for character in text)
         return table
 
     @cached_property
     def characters(self) -> np.ndarray:
-        """(vocabulary,) int64: characters that a token stands for, the mark of a continuation ("##") not counted."""
-        table = np.zeros(self.vocabulary, dtype=np.int64)
-        mark = self.backend.model.continuing_subword_prefix
-        for token, number in self.backend.get_vocab(with_added_tokens=True).items():
-            table[number] = len(token.removeprefix(mark))
+        """(vocabulary,) int64: characters that a token stands for, as :attr:`written`; of their bytes the first one counts."""
+        table = np.array([len(text) for text in self.written], dtype=np.int64)
+        if self.writes == BYTES:
+            for token, number in self.backend.get_vocab(with_added_tokens=True).items():
+                table[number] = sum(byte & 0xC0 != 0x80 and not chr(byte).isspace() for byte in _bytes_of(token))
         return table
 
     def encode_flat(self, texts: Sequence[str], words: str = "tokenizer") -> TokenizedTexts:
@@ -115,9 +146,12 @@ class Tokenizer:
         np.cumsum([len(encoding) for encoding in encodings], out=offsets[1:])
         count = int(offsets[-1])
         ids = np.fromiter(itertools.chain.from_iterable(e.ids for e in encodings), np.int32, count)
-        numbers = np.fromiter(itertools.chain.from_iterable(e.word_ids for e in encodings), np.int32, count)
         places = np.fromiter((start for e in encodings for start, _ in e.offsets), np.int64, count)
-        return TokenizedTexts(ids, word_starts(numbers, offsets), offsets), places
+        if self.cuts_like_bert:
+            numbers = np.fromiter(itertools.chain.from_iterable(e.word_ids for e in encodings), np.int32, count)
+            return TokenizedTexts(ids, word_starts(numbers, offsets), offsets), places
+        places, starts = cut_words(texts, places, offsets)
+        return TokenizedTexts(ids, starts, offsets), places
 
     def encode(self, texts: Sequence[str]) -> list[TokenizedText]:
         """Tokenise each of ``texts``, without special tokens."""
@@ -127,6 +161,31 @@ class Tokenizer:
             TokenizedText(flat.ids[start:end], word_numbers(flat.word_starts[start:end]))
             for start, end in itertools.pairwise(bounds)
         ]
+
+    def encode_inside(self, texts: Sequence[str], spaced: bool | None) -> list[TokenizedText]:
+        """Tokenise each of ``texts`` as it stands inside a longer one: after a space, or right after another character.
+
+        ``spaced`` None means at the beginning of the longer one. To BERT all are the same; other tokenizers write the space into
+        the token after it. White space around a text is left out, as are tokens of the character put before it here.
+        """
+        if spaced is None or self.writes == WORDPIECE:
+            return self.encode(texts)
+        stripped = [text.strip() for text in texts]
+        before = ["." if text[:1].isalnum() else "a" for text in stripped]  # what joins no token of the text's
+        joined = [f"{first}{' ' if spaced else ''}{text}" for first, text in zip(before, stripped, strict=True)]
+        flat, places = self.encode_placed(joined)
+        result = []
+        for text, (start, end) in zip(stripped, itertools.pairwise(flat.offsets.tolist()), strict=True):
+            kept = slice(start + int(np.searchsorted(places[start:end], 1)) if text else end, end)
+            if text and (kept.start == end or places[kept.start] != 1 + spaced):  # a token of both
+                result += self.encode([text])
+            else:
+                result.append(TokenizedText(flat.ids[kept], word_numbers(flat.word_starts[kept])))
+        return result
+
+    def encode_words(self, words: Sequence[str]) -> TokenizedTexts:
+        """Tokenise each of ``words`` of a text that was cut into words: as it stands after a space."""
+        return self.encode_flat([f" {word}" for word in words] if self.writes == BYTES else words)
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """Return the text of ``ids``, special tokens included."""
@@ -140,100 +199,57 @@ class Tokenizer:
         """Return the id of ``token``; None where the vocabulary lacks it."""
         return self.backend.token_to_id(token)
 
-    def save(self, folder: Path | str) -> None:
-        """Write the Hugging Face layout into ``folder``, so that ``AutoTokenizer`` opens it."""
+    def save(self, folder: Path | str, segments: bool = True, longest: int = 512) -> None:
+        """Write the Hugging Face layout into ``folder``, so that ``AutoTokenizer`` opens it.
+
+        Without ``segments`` it is told to give none, for a model that has no use for them; ``longest`` is what it cuts texts to.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIALS, strict=True))
-        config: dict[str, Any] = {
-            "tokenizer_class": "BertTokenizer",
-            "do_lower_case": self.lowercase,
-            "tokenize_chinese_chars": True,
-            "strip_accents": None,
-            "model_max_length": 512,
-            **names,
-        }
-        entries = sorted(self.backend.get_vocab(with_added_tokens=True).items(), key=lambda entry: entry[1])
+        normaliser = description(self.backend.normalizer)
+        config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast"}
+        if self.writes == WORDPIECE and self.cuts_like_bert and normaliser.get("type") == "BertNormalizer":
+            config = {
+                "tokenizer_class": "BertTokenizer",
+                "do_lower_case": self.lowercase,
+                "tokenize_chinese_chars": normaliser["handle_chinese_chars"],
+                "strip_accents": normaliser["strip_accents"],
+            }
+        config |= {"model_max_length": longest, **self.specials.names}
+        if not segments:
+            config["model_input_names"] = ["input_ids", "attention_mask"]
         _write(folder / "tokenizer.json", self.backend.to_str(pretty=True))
         _write(folder / "tokenizer_config.json", json.dumps(config, indent=2))
-        _write(folder / "special_tokens_map.json", json.dumps(names, indent=2))
-        _write(folder / "vocab.txt", "\n".join(token for token, _ in entries))
+        _write(folder / "special_tokens_map.json", json.dumps(self.specials.names, indent=2))
+        if self.writes == WORDPIECE:
+            entries = sorted(self.backend.get_vocab(with_added_tokens=True).items(), key=lambda entry: entry[1])
+            _write(folder / "vocab.txt", "\n".join(token for token, _ in entries))
 
     @classmethod
     def load(cls, folder: Path | str) -> Tokenizer:
-        """Read a BERT-type folder: its tokenizer.json, or its vocab.txt where that is all there is.
+        """Read the tokenizer of a folder.
 
-        Raises ValueError that names the file where there is none, or where it holds another family of tokenizers.
+        Raises ValueError that names the file where there is none, or where it holds another kind of tokenizer.
         """
-        folder = Path(folder)
-        config = _read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
-        if (folder / "tokenizer.json").is_file():
-            backend, lowercase = _open_json(folder / "tokenizer.json")
-        elif (folder / "vocab.txt").is_file():
-            backend, lowercase = _open_vocabulary(folder / "vocab.txt", config)
-        else:
-            raise ValueError(f"{folder}: no tokenizer.json and no vocab.txt; tokenizer.path must name a folder with one of them")
-        missing = [token for token in SPECIALS if backend.token_to_id(token) is None]
-        if missing:
-            raise ValueError(f"{folder}: the vocabulary lacks {', '.join(missing)}; tofro needs a BERT-type tokenizer")
-        return cls(backend, lowercase)
+        opened = open_folder(Path(folder))
+        return cls(opened.backend, opened.lowercase, opened.specials)
 
 
-def bert_backend(
-    vocabulary: dict[str, int], lowercase: bool, strip_accents: bool | None = None, chinese: bool = True
-) -> tokenizers.Tokenizer:
-    """Build the library's tokenizer from ``vocabulary`` (token -> id), as BERT's own code tokenises (Devlin et al. 2019)."""
-    backend = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token=SPECIALS[1]))
-    backend.normalizer = normalizers.BertNormalizer(
-        lowercase=lowercase, strip_accents=strip_accents, handle_chinese_chars=chinese
-    )
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    backend.decoder = decoders.WordPiece()
-    if vocabulary:
-        present = [token for token in SPECIALS if token in vocabulary]
-        backend.add_special_tokens(present)
-    if "[CLS]" in vocabulary and "[SEP]" in vocabulary:
-        backend.post_processor = processors.TemplateProcessing(
-            single="[CLS] $A [SEP]",
-            pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-            special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])],
-        )
-    return backend
+def _byte_table() -> dict[str, int]:
+    """Return the byte that each character of a byte-level token stands for (Radford et al. 2019: printable ones themselves)."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    table = {chr(byte): byte for byte in printable}
+    return table | {chr(0x100 + place): byte for place, byte in enumerate(byte for byte in range(0x100) if byte not in printable)}
 
 
-def _open_json(path: Path) -> tuple[tokenizers.Tokenizer, bool]:
-    layout = _read_json(path)
-    family = (layout.get("model") or {}).get("type", "unknown")
-    if family != "WordPiece":
-        raise ValueError(f"{path}: a tokenizer of type {family}; tofro reads BERT-type (WordPiece) tokenizers")
-    try:
-        backend = tokenizers.Tokenizer.from_str(json.dumps(layout))
-    except Exception as error:  # the library raises bare Exception
-        raise ValueError(f"{path}: not a tokenizer that the tokenizers library reads ({error})") from error
-    return backend, bool((layout.get("normalizer") or {}).get("lowercase", False))
+_BYTES = _byte_table()
 
 
-def _open_vocabulary(path: Path, config: dict[str, Any]) -> tuple[tokenizers.Tokenizer, bool]:
-    lines = path.read_text(encoding="utf-8").split("\n")
-    entries = [line.rstrip("\r") for line in lines]
-    while entries and not entries[-1]:
-        entries.pop()
-    lowercase = bool(config.get("do_lower_case", True))
-    vocabulary = {token: number for number, token in enumerate(entries)}
-    if len(vocabulary) != len(entries):
-        raise ValueError(f"{path}: {len(entries) - len(vocabulary)} entries occur twice; each line must hold another token")
-    backend = bert_backend(vocabulary, lowercase, config.get("strip_accents"), bool(config.get("tokenize_chinese_chars", True)))
-    return backend, lowercase
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        layout = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: not valid JSON ({error})") from error
-    if not isinstance(layout, dict):
-        raise ValueError(f"{path}: expected a JSON object")
-    return layout
+def _bytes_of(token: str) -> bytes:
+    """Return the bytes that a byte-level token stands for; an added token, which is plain text, its own."""
+    if all(character in _BYTES for character in token):
+        return bytes(_BYTES[character] for character in token)
+    return token.encode()
 
 
 def _write(path: Path, text: str) -> None:

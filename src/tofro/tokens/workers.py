@@ -95,7 +95,7 @@ class Workers:
                 process = subprocess.Popen(command, pass_fds=descriptors, env=environment, stdin=subprocess.DEVNULL)  # noqa: S603
             self.processes.append(process)
             self.pipes.append(here)
-            here.send((tokenizer.backend.to_str(), tokenizer.lowercase, words))
+            here.send((tokenizer.backend.to_str(), tokenizer.lowercase, tokenizer.specials, words))
 
     def send(self, number: int, text: str) -> None:
         """Give a block to its worker."""
@@ -137,8 +137,8 @@ def work(descriptor: int) -> None:
 
     with Connection(descriptor) as pipe:
         try:
-            layout, lowercase, words = pipe.recv()
-            encoder = Encoder(Tokenizer(tokenizers.Tokenizer.from_str(layout), lowercase), words)
+            layout, lowercase, specials, words = pipe.recv()
+            encoder = Encoder(Tokenizer(tokenizers.Tokenizer.from_str(layout), lowercase, specials), words)
             while True:
                 pipe.send(encoder.encode(pipe.recv()))
         except (EOFError, OSError, KeyboardInterrupt):
