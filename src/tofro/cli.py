@@ -266,7 +266,7 @@ def _report(arguments: argparse.Namespace) -> int:
 
 def _dash_parser() -> argparse.ArgumentParser:
     parser = _parser("dash", "TensorBoard over all runs under a folder, at 127.0.0.1, live while they run. Ctrl-C ends it.")
-    parser.add_argument("folder", nargs="?", type=Path, default=Path("outputs"), metavar="DIR", help="holds runs (%(default)s)")
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("outputs"), metavar="DIR", help="holds runs (outputs)")
     parser.add_argument("--port", type=int, default=6006, help="the first one tried; 0 takes any (%(default)s)")
     return parser
 

@@ -214,8 +214,9 @@ def test_what_can_not_be_shown_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if events.importlib.util.find_spec("tensorboard"):
-        assert main(["dash", str(tmp_path / "nothing")]) == MISTAKE
-        assert "no such folder" in capsys.readouterr().err
+        monkeypatch.chdir(tmp_path)
+        assert main(["dash"]) == MISTAKE
+        assert "outputs: no such folder" in capsys.readouterr().err
         assert main(["dash", str(tmp_path), "--port", "70000"]) == MISTAKE
         assert "--port=70000" in capsys.readouterr().err
     monkeypatch.setattr(events.importlib.util, "find_spec", lambda name: None)
