@@ -39,6 +39,7 @@ def run_alone(*words: str, folder: Path) -> tuple[int, str, str, list[str]]:
         (["--help"], DONE, "tofro run"),
         (["run", "--help"], DONE, "budget.steps"),
         (["study", "--help"], DONE, "--dry-run"),
+        (["dash", "--help"], DONE, "--port"),
         (["run", "sede=1"], MISTAKE, "did you mean seed"),
         (["run", "-m", "seed=0,1", "budget.stpes=3"], MISTAKE, "budget.steps"),
         (["run", "--cfg", "job", "budget.steps=3"], DONE, "steps: 3"),

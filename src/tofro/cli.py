@@ -86,6 +86,10 @@ def _dispatch(words: list[str]) -> int:
 
         print(f"tofro {tofro.__version__}")
         return DONE
+    if words[0] in ("run", "study") or words[0] not in VERBS:  # before anything repeats a word or writes it down
+        from tofro.config.credentials import refuse_credentials
+
+        refuse_credentials(words)
     verb = VERBS.get(words[0])
     if verb is None:
         near = difflib.get_close_matches(words[0], VERBS, n=1)
@@ -260,6 +264,20 @@ def _report(arguments: argparse.Namespace) -> int:
     return DONE
 
 
+def _dash_parser() -> argparse.ArgumentParser:
+    parser = _parser("dash", "TensorBoard over all runs under a folder, at 127.0.0.1, live while they run. Ctrl-C ends it.")
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("outputs"), metavar="DIR", help="holds runs (outputs)")
+    parser.add_argument("--port", type=int, default=6006, help="the first one tried; 0 takes any (%(default)s)")
+    return parser
+
+
+def _dash(arguments: argparse.Namespace) -> int:
+    from tofro.runs.dash import serve
+
+    serve(arguments.folder, arguments.port)
+    return DONE
+
+
 def _doctor_parser() -> argparse.ArgumentParser:
     parser = _parser("doctor", "What will work on this machine: versions, devices, speed, network interfaces, disk.")
     parser.add_argument("--outputs", type=Path, default=Path("outputs"), metavar="DIR", help="the outputs_dir (%(default)s)")
@@ -277,5 +295,6 @@ VERBS = {
     "run": Verb("one run, or with -m a Hydra multirun", _run_parser, _run),
     "study": Verb("every run of a study, skipping finished ones, then its report", _study_parser, _study),
     "report": Verb("tables, figures and a page from finished runs", _report_parser, _report),
+    "dash": Verb("a local dashboard over runs, live, without an account", _dash_parser, _dash),
     "doctor": Verb("what will work on this machine", _doctor_parser, _doctor),
 }

@@ -24,6 +24,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from tofro.config.credentials import refuse_credentials
 from tofro.config.errors import ConfigError
 from tofro.config.explain import explain
 from tofro.config.schema import LENGTHS, OPEN, register, seal
@@ -58,6 +59,7 @@ def compose(overrides: list[str]) -> DictConfig:
 
 
 def _compose_in(hydra: Any, overrides: list[str]) -> DictConfig:
+    refuse_credentials(overrides)
     try:
         return seal(_merge(hydra, displace_lengths(overrides)))
     except MISTAKES as mistake:
@@ -130,6 +132,7 @@ def job_overrides() -> list[str]:
 
 def _check_sweep(hydra: Any, overrides: list[str]) -> None:
     """Compose the first combination and then every other swept value in its place, so that a mistake stops all before any ran."""
+    refuse_credentials(overrides)
     try:
         parsed = OverridesParser.create(hydra.config_loader).parse_overrides(overrides)
     except MISTAKES as mistake:

@@ -16,6 +16,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from tofro.batches.settings import ObjectiveSettings
+from tofro.config.credentials import credentials
 from tofro.config.errors import ConfigError, did_you_mean
 from tofro.declare import setting
 from tofro.encoders.settings import MODERNBERT, ONLY_IN, EncoderSettings, LoraSettings, TopKSettings, TuningSettings
@@ -186,9 +187,11 @@ def check(config: DictConfig) -> None:
     """Raise ConfigError for the first values out of range or rules broken.
 
     Rules beyond single values: exactly one of budget.steps, epochs, tokens and minutes; heads divide the width; ``trainer.fit``
-    holds neutral arguments only; every group that the method reads is complete.
+    holds neutral arguments only; every group that the method reads is complete; no value is a credential.
     """
-    problems: list[tuple[str, str]] = []
+    problems: list[tuple[str, str]] = list(credentials(config))
+    if problems:  # before any message that repeats a value
+        raise ConfigError(problems)
     for prefix, node, settings in typed_nodes(config):
         names = [each.name for each in fields(settings)]
         present = list(node.keys())

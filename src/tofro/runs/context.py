@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.loggers import Logger
 
 from tofro.batches.datamodules import Loading
 from tofro.batches.order import key
@@ -74,6 +75,13 @@ class Context:
     def settings(self, group: str) -> Any:
         """Return a group's settings as the dataclass that its room takes."""
         return OmegaConf.to_object(self.config[group])
+
+    @cached_property
+    def loggers(self) -> tuple[Logger, ...]:
+        """The run's tracker, where it has one; the first rank's alone."""
+        if not (self.config.logger._target_ and ranks.is_first()):
+            return ()
+        return (build(self.config.logger, self.config, self.folder),)
 
     @cached_property
     def corpus(self) -> Corpus:

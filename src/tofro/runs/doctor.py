@@ -28,6 +28,7 @@ PACKAGES = (
     "safetensors",
     "scikit-learn",
     "wandb",
+    "tensorboard",
 )
 SIDE = 512  # of the square matrices multiplied
 SECONDS = 0.25  # measured per precision

@@ -24,6 +24,7 @@ from tofro.runs.comparing import changes
 from tofro.runs.context import Context
 from tofro.runs.fit import FitReport, set_threads
 from tofro.runs.language import chance
+from tofro.runs.loggers import check_logger, close, conclude
 from tofro.runs.measuring import measure, start_measures
 from tofro.runs.memory import keep_large_buffers
 from tofro.runs.outcome import (
@@ -51,8 +52,16 @@ def carry_out(config: DictConfig, folder: Path) -> Outcome:
     set_threads(context.settings("trainer"))
     keep_large_buffers()
     reset_peak_memory()
+    check_logger(context.settings("logger"))
     check_measures(context)
-    outcome: Outcome = build(config.method, context)
+    failed = True
+    try:
+        outcome: Outcome = build(config.method, context)
+        conclude(context.loggers, outcome.metrics)
+        failed = False
+    finally:
+        if "loggers" in vars(context):  # a run that is refused before it computes anything has none
+            close(context.loggers, failed)
     return outcome
 
 

@@ -23,7 +23,6 @@ from tofro.runs import ranks
 from tofro.runs.context import POOLINGS, Context
 from tofro.runs.few_shot import checksums
 from tofro.runs.fit import FitPlace, FitReport, fit
-from tofro.runs.loggers import close
 from tofro.runs.measuring import measure, task_score
 from tofro.runs.using import probe_tasks, wants_few_shot
 from tofro.text.shuffling import shuffle_labels
@@ -81,17 +80,9 @@ def regularizers(context: Context) -> Regularizers:
 
 def train(context: Context, module: TransferModule, data: Any) -> FitReport:
     """Train, in all ranks; what comes after is the first one's work."""
-    watched = context.config.logger._target_ and ranks.is_first()
-    loggers = (build(context.config.logger, context.config, context.folder),) if watched else ()
     trainer = replace(context.settings("trainer"), progress=context.shown)
-    place = FitPlace(context.folder, trainer, loggers, label=context.folder.name, unused_parameters=module.rests)
-    failed = True
-    try:
-        report = fit(module, data, context.settings("budget"), place)
-        failed = False
-    finally:
-        for logger in loggers:
-            close(logger, failed)
+    place = FitPlace(context.folder, trainer, context.loggers, label=context.folder.name, unused_parameters=module.rests)
+    report = fit(module, data, context.settings("budget"), place)
     ranks.leave_to_first()
     return report
 

@@ -18,6 +18,7 @@ from tofro.batches.types import Batch
 from tofro.modules.base import Row, TransferModule
 from tofro.modules.clock import Clock
 from tofro.runs import ranks
+from tofro.runs.loggers import View
 
 
 class Recorder(pl.Callback):
@@ -37,9 +38,17 @@ class Recorder(pl.Callback):
         self._waiting: list[tuple[int, float, Row]] = []
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start an empty file unless a checkpoint has been loaded."""
-        if trainer.is_global_zero and not self._resumed:
+        """Start an empty file; after a resume hand what the file has kept to trackers that start empty."""
+        if not trainer.is_global_zero:
+            return
+        if not self._resumed:
             self.path.write_bytes(b"")
+            return
+        empty = [logger for logger in trainer.loggers if isinstance(logger, View) and logger.starts_empty]
+        if empty:
+            rows = [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
+            for view in empty:
+                view.show(rows)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -98,6 +107,9 @@ class Recorder(pl.Callback):
         except OSError as error:
             raise ValueError(f"{self.path}: {error.strerror or error}; make room, and the same command resumes") from error
         for logger in trainer.loggers:
+            if isinstance(logger, View):
+                logger.show(rows)
+                continue
             for row in rows:
                 logger.log_metrics({name: value for name, value in row.items() if name != "step"}, step=row["step"])
 

@@ -38,8 +38,10 @@ class TrainerSettings:
 class LoggerSettings:
     """A view of metrics.jsonl; metrics.jsonl itself is always written."""
 
-    _target_: Optional[str] = setting(None, "function (settings, run) -> Lightning logger; null means metrics.jsonl alone")
+    _target_: Optional[str] = setting(None, "function (settings, config, folder) -> logger; null means metrics.jsonl alone")
     project: str = setting("tofro", "project on the tracker")
     mode: str = setting(
-        "auto", "auto: online where a key is known, else offline; never a prompt", choices=("auto", "online", "offline")
+        "auto",
+        "of wandb. auto: online where a key is known and the server answers, else offline; never a prompt",
+        choices=("auto", "online", "offline"),
     )
