@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tofro import cli_use
 from tofro.config.errors import is_mistake
 from tofro.runs import ranks
 from tofro.runs.ranks import RankFailed
@@ -277,5 +278,8 @@ VERBS = {
     "run": Verb("one run, or with -m a Hydra multirun", _run_parser, _run),
     "study": Verb("every run of a study, skipping finished ones, then its report", _study_parser, _study),
     "report": Verb("tables, figures and a page from finished runs", _report_parser, _report),
+    "predict": Verb("labels and probabilities of texts", cli_use.predict_parser, cli_use.predict),
+    "export": Verb("a Hugging Face folder with a model card", cli_use.export_parser, cli_use.export),
+    "inspect": Verb("what a task or a corpus holds", cli_use.inspect_parser, cli_use.inspect),
     "doctor": Verb("what will work on this machine", _doctor_parser, _doctor),
 }
