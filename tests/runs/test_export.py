@@ -111,7 +111,7 @@ def test_nothing_private_is_in_the_folder(run: Path, tmp_path: Path) -> None:
     change(run, command=command, notes=[f"read /home/ada/x/notes.txt with {SECRET}", "a <script>alert(1)</script> | note"])
     (run / "models" / "ft" / ".hidden").write_text(SECRET)
     main(["export", str(run), str(tmp_path / "out")])
-    for path in (tmp_path / "out").rglob("*"):
+    for path in filter(Path.is_file, (tmp_path / "out").rglob("*")):
         raw = path.read_bytes()
         for private in (SECRET, "hush", "/home/ada", str(tmp_path)):
             assert private.encode() not in raw, path.name
