@@ -79,6 +79,10 @@ def test_vectors_and_answers_are_those_of_transformers(full: Loaded) -> None:
     found = full.predict(TEXTS)
     np.testing.assert_allclose([list(each.probabilities.values()) for each in found], chances.numpy(), atol=1e-5)
     assert [each.label for each in found] == [model.config.id2label[int(best)] for best in chances.argmax(-1)]
+    pairs = list(zip(TEXTS[2:], TEXTS[:2], strict=True))
+    with torch.no_grad():
+        chances = model(**tokenizer(*map(list, zip(*pairs, strict=True)), padding=True, return_tensors="pt")).logits.softmax(-1)
+    np.testing.assert_allclose([list(each.probabilities.values()) for each in full.predict(pairs)], chances.numpy(), atol=1e-5)
 
 
 def test_similarity_is_the_cosine(full: Loaded) -> None:

@@ -209,8 +209,11 @@ class Loaded:
         raise ValueError(f"{text!r} is neither a text nor a pair of texts")
 
     def _with_masks(self, parts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Return the ids (N,) and word starts (N,) of the parts of a text with a mask between every two."""
-        encoded = self.tokenizer.encode_flat(parts)
+        """Return the ids (N,) and word starts (N,) of the parts of a text with a mask between every two.
+
+        The space before a mask belongs to it, as in the published byte-level tokenizers; to WordPiece it is nothing.
+        """
+        encoded = self.tokenizer.encode_flat([*(part.rstrip() for part in parts[:-1]), parts[-1]])
         bounds = encoded.offsets[1:-1]
         return np.insert(encoded.ids, bounds, self.tokenizer.mask_id), np.insert(encoded.word_starts, bounds, True)
 
