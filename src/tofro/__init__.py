@@ -1,17 +1,20 @@
 """tofro: two-way transfer between a pretrained text encoder and the models fine-tuned from it.
 
-``tofro.run(["method=full", "task=pydoc_kind"])`` carries out one run and returns its result. Importing tofro is light.
+``tofro.run(["method=full", "task=pydoc_kind"])`` carries out one run and returns its result; ``tofro.load("RUN")`` opens a
+trained model. Importing tofro is light.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tofro.runs.folder import Result
+    from tofro.runs.loaded import Loaded
 
-__all__ = ["run"]
+__all__ = ["load", "run"]
 
 
 def run(overrides: Sequence[str] = ()) -> Result:
@@ -23,6 +26,19 @@ def run(overrides: Sequence[str] = ()) -> Result:
     from tofro.runs.run import run as carry_out
 
     return carry_out(compose(list(overrides)), list(overrides))
+
+
+def load(folder: str | Path, max_length: int | None = None, device: str | None = None) -> Loaded:
+    """Open a finished run's folder (its ``models/ft``, else its ``models/pre``) or a model folder, as ``tofro predict`` does.
+
+    What comes back has ``encode(texts) -> (N, D)``, ``similarity(a, b) -> (N, M)``, ``fill_mask(text, k)`` and
+    ``predict(texts)``. ``max_length`` is how many tokens of a text are read; without it as many as in the run that made the
+    model, elsewhere at most 512. ``device`` is ``cpu`` or ``cuda``; None takes CUDA where it is. Raises ValueError for a folder
+    that can't be used.
+    """
+    from tofro.runs.loaded import load as open_folder
+
+    return open_folder(folder, max_length, device)
 
 
 def __getattr__(name: str) -> Any:

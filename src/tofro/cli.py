@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tofro import cli_use
 from tofro.config.errors import is_mistake
 from tofro.runs import ranks
 from tofro.runs.ranks import RankFailed
@@ -264,20 +265,6 @@ def _report(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def _dash_parser() -> argparse.ArgumentParser:
-    parser = _parser("dash", "TensorBoard over all runs under a folder, at 127.0.0.1, live while they run. Ctrl-C ends it.")
-    parser.add_argument("folder", nargs="?", type=Path, default=Path("outputs"), metavar="DIR", help="holds runs (outputs)")
-    parser.add_argument("--port", type=int, default=6006, help="the first one tried; 0 takes any (%(default)s)")
-    return parser
-
-
-def _dash(arguments: argparse.Namespace) -> int:
-    from tofro.runs.dash import serve
-
-    serve(arguments.folder, arguments.port)
-    return DONE
-
-
 def _doctor_parser() -> argparse.ArgumentParser:
     parser = _parser("doctor", "What will work on this machine: versions, devices, speed, network interfaces, disk.")
     parser.add_argument("--outputs", type=Path, default=Path("outputs"), metavar="DIR", help="the outputs_dir (%(default)s)")
@@ -295,6 +282,9 @@ VERBS = {
     "run": Verb("one run, or with -m a Hydra multirun", _run_parser, _run),
     "study": Verb("every run of a study, skipping finished ones, then its report", _study_parser, _study),
     "report": Verb("tables, figures and a page from finished runs", _report_parser, _report),
-    "dash": Verb("a local dashboard over runs, live, without an account", _dash_parser, _dash),
+    "dash": Verb("a local dashboard over runs, live, without an account", cli_use.dash_parser, cli_use.dash),
+    "predict": Verb("labels and probabilities of texts", cli_use.predict_parser, cli_use.predict),
+    "export": Verb("a Hugging Face folder with a model card", cli_use.export_parser, cli_use.export),
+    "inspect": Verb("what a task or a corpus holds", cli_use.inspect_parser, cli_use.inspect),
     "doctor": Verb("what will work on this machine", _doctor_parser, _doctor),
 }

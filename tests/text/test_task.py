@@ -171,7 +171,7 @@ def test_folders_that_name_no_or_two_train_files_are_refused(tmp_path, write_row
         task_of(tmp_path)
     write_rows("train.jsonl", some_rows(9))
     (tmp_path / "train.csv").write_text("text,label\n")
-    with pytest.raises(ValueError, match=r"has both train\.jsonl and train\.csv"):
+    with pytest.raises(ValueError, match=r"has both train\.csv and train\.jsonl"):
         task_of(tmp_path)
 
 

@@ -7,7 +7,7 @@ the longer one first.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +17,7 @@ from tofro.batches.packing import pack, to_batch
 from tofro.batches.pairs import share_room
 from tofro.batches.tags import WordTags, number_tags, tokenise_words
 from tofro.batches.types import Batch
+from tofro.tokens.beginnings import PER_TOKEN, beginning
 from tofro.tokens.tokenizer import Tokenizer
 
 BLOCK = 4096  # texts tokenised at a time
@@ -62,12 +63,12 @@ class LabelledBuilder:
         room = max_length - tokenizer.added(parts)
         given = [example.label for example in examples]
         if examples and examples[0].words:
-            words = tokenise_words([example.words for example in examples], tokenizer)
+            words = tokenise_words([[_seen(word, room, tokenizer) for word in example.words] for example in examples], tokenizer)
             self.ids, self.word_starts, offsets = words.ids, words.word_starts, words.offsets
             self.tags = WordTags(words, room, None if labels is None else number_tags(given, labels))
         else:
-            first = [example.text_a for example in examples]
-            second = [example.text_b or "" for example in examples] if self.pair else []
+            first = [_seen(example.text_a, room, tokenizer) for example in examples]
+            second = [_seen(example.text_b or "", room, tokenizer) for example in examples] if self.pair else []
             self.ids, self.word_starts, offsets = _encode(first + second, tokenizer)
             self.labels = None if labels is None else _numbers(given, labels)
         self.starts = offsets[:-1].reshape(parts, -1).T  # (n, parts)
@@ -104,6 +105,13 @@ class LabelledBuilder:
         order = np.argsort(self.lengths.sum(axis=1), kind="stable")
         return [self.build(part) for part in evaluation_share(order, batch, rank, world_size)]
 
+    def by_tokens(self, most: int) -> Iterator[Batch]:
+        """Yield all examples in batches of like length and of about ``most`` tokens, the shortest first."""
+        order = np.argsort(self.lengths.sum(axis=1), kind="stable")
+        ends = np.cumsum(self.lengths[order].sum(axis=1) + 1 + self.lengths.shape[1])
+        for part in np.split(order, np.flatnonzero(np.diff((ends - 1) // most)) + 1) if len(order) else ():
+            yield self.build(part)
+
 
 def task_batches(
     examples: Sequence[Labelled], tokenizer: Tokenizer, max_length: int, batch: int, labels: tuple[str, ...] | None = None
@@ -130,3 +138,8 @@ def _numbers(values: Sequence[object], labels: tuple[str, ...]) -> np.ndarray:
     if unknown:
         raise ValueError(f"task.path: label {unknown[0]!r} does not occur in the training split (known: {', '.join(labels)})")
     return np.array([number[str(value)] for value in values], dtype=np.int64)
+
+
+def _seen(text: str, room: int, tokenizer: Tokenizer) -> str:
+    """Return what is to be tokenised of a text of which ``room`` tokens fit: of a very long one, its beginning."""
+    return text if len(text) <= PER_TOKEN * room else beginning(text, room, tokenizer)

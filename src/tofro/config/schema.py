@@ -30,7 +30,7 @@ from tofro.objectives.settings import (
     RegularizerSettings,
 )
 from tofro.runs.settings import LoggerSettings, TrainerSettings
-from tofro.text.settings import CorpusSettings, HubSettings, TaskSettings
+from tofro.text.settings import CorpusSettings, HubSettings, HubTaskSettings, TaskSettings
 from tofro.tokens.settings import PromptSettings, TokenizerSettings
 
 
@@ -68,7 +68,7 @@ class RunConfig:
 # What a YAML file of a group may name first in its defaults list, so that its keys are typed.
 SETTINGS: dict[str, dict[str, type]] = {
     "corpus": {"settings": CorpusSettings, "hub_settings": HubSettings},
-    "task": {"settings": TaskSettings},
+    "task": {"settings": TaskSettings, "hub_settings": HubTaskSettings},
     "tokenizer": {"settings": TokenizerSettings},
     "encoder": {"settings": EncoderSettings},
     "objective": {"settings": ObjectiveSettings},

@@ -26,11 +26,12 @@ from tofro.runs.checkpoint_io import VerifiedIO, newest_intact
 from tofro.runs.checkpoints import Checkpoints
 from tofro.runs.counting import FlopCounting, Waiting
 from tofro.runs.devices import placement
-from tofro.runs.progress import TrainingProgress, progress
+from tofro.runs.progress import progress
 from tofro.runs.record import Recorder
 from tofro.runs.selection import Selection
 from tofro.runs.settings import TrainerSettings
 from tofro.runs.signals import listening, patiently
+from tofro.runs.training_progress import TrainingProgress
 
 GRAPHS = 64  # compiled forms of a layer
 

@@ -9,13 +9,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
-import pytorch_lightning as pl
 from rich import progress as rich_progress
 from rich.console import Console
 
-from tofro.modules.clock import Clock
 from tofro.progress import Progress
 
 PATIENCE = 2.0  # seconds before anything is shown
@@ -91,16 +88,3 @@ class _Lines:
 
     def close(self) -> None:
         """Nothing to take away."""
-
-
-class TrainingProgress(pl.Callback):
-    """Shows the steps of a fit."""
-
-    def __init__(self, report: Progress, clock: Clock) -> None:
-        self.report = report
-        self.clock = clock
-
-    def on_train_batch_end(self, trainer: pl.Trainer, *unused: Any) -> None:
-        """Tell the step, or what else the budget is counted in."""
-        used, budget = self.clock.used(trainer.global_step)
-        self.report(int(used), int(budget))

@@ -130,7 +130,7 @@ def find_files(given: str) -> tuple[list[Path], list[Path]]:
     """
     path = Path(given).expanduser()
     if path.is_dir():
-        train, validation = _of_split(path, ("train",)), _of_split(path, VALIDATION_NAMES)
+        train, validation = files_of_split(path, ("train",)), files_of_split(path, VALIDATION_NAMES)
         if not train:
             names = ", ".join(sorted(file.name for file in path.iterdir())[:8]) or "nothing"
             raise ValueError(
@@ -139,15 +139,15 @@ def find_files(given: str) -> tuple[list[Path], list[Path]]:
             )
         return train, validation
     if not path.exists() and glob.has_magic(given):
-        files = [file for file in match_glob(given) if _is_data(file)]
+        files = [file for file in match_glob(given) if is_data(file)]
         if not files:
             raise ValueError(f"{KEY}: no file that ends in {', '.join(SUFFIXES)} matches {given}")
-        validation = [file for file in files if _split_of(file) in VALIDATION_NAMES]
+        validation = [file for file in files if split_of(file) in VALIDATION_NAMES]
         if len(validation) == len(files):
             raise ValueError(f"{KEY}: all files that match {given} are called validation; there is none to train on")
         return [file for file in files if file not in validation], validation
     require_file(path, KEY)
-    if not _is_data(path):
+    if not is_data(path):
         raise ValueError(f"{KEY}: {path} ends in none of {', '.join(SUFFIXES)}, so its format is unknown")
     return [path], []
 
@@ -165,26 +165,27 @@ def stem_of(path: Path) -> str:
     return stem
 
 
-def _is_data(file: Path) -> bool:
-    return file.name.lower().endswith(SUFFIXES) and not file.name.startswith(".")
+def is_data(file: Path, endings: tuple[str, ...] = SUFFIXES) -> bool:
+    """Say whether a file's name ends as data does and is not hidden."""
+    return file.name.lower().endswith(endings) and not file.name.startswith(".")
 
 
-def _split_of(file: Path) -> str:
+def split_of(file: Path, held_out: tuple[str, ...] = VALIDATION_NAMES) -> str:
     """Return the word with which a file's name begins: ``train`` of train.txt, train-00000-of-00002.parquet, train/a.txt."""
     stem = re.split(r"[^a-z]", file.name.lower(), maxsplit=1)[0]
-    return stem if stem in ("train", *VALIDATION_NAMES) else file.parent.name.lower()
+    return stem if stem in ("train", *held_out) else file.parent.name.lower()
 
 
-def _of_split(folder: Path, stems: tuple[str, ...]) -> list[Path]:
+def files_of_split(folder: Path, stems: tuple[str, ...], endings: tuple[str, ...] = SUFFIXES, key: str = KEY) -> list[Path]:
     """Return the files of one split: its file, its numbered files, or all files of the folder of its name."""
-    inside = [file for file in sorted(folder.iterdir()) if file.is_file() and _is_data(file)]
+    inside = [file for file in sorted(folder.iterdir()) if file.is_file() and is_data(file, endings)]
     plain = [file for file in inside if file.name.partition(".")[0].lower() in stems]
     if len(plain) > 1:
-        raise ValueError(f"{KEY}: {folder} has both {plain[0].name} and {plain[1].name}; keep one of them")
-    numbered = [file for file in inside if _split_of(file) in stems and re.match(r"[a-z]+[-_]\d", file.name.lower())]
+        raise ValueError(f"{key}: {folder} has both {plain[0].name} and {plain[1].name}; keep one of them")
+    numbered = [file for file in inside if (found := re.match(r"([a-z]+)[-_]\d", file.name.lower())) and found[1] in stems]
     folders = [folder / stem for stem in stems if (folder / stem).is_dir()]
-    nested = [file for each in folders for file in sorted(each.iterdir()) if file.is_file() and _is_data(file)]
-    found = [files for files in (plain, numbered, nested) if files]
-    if len(found) > 1:
-        raise ValueError(f"{KEY}: {folder} has both {found[0][0].name} and {found[1][0].relative_to(folder)}; keep one of them")
-    return found[0] if found else []
+    nested = [file for each in folders for file in sorted(each.iterdir()) if file.is_file() and is_data(file, endings)]
+    ways = [files for files in (plain, numbered, nested) if files]
+    if len(ways) > 1:
+        raise ValueError(f"{key}: {folder} has both {ways[0][0].name} and {ways[1][0].relative_to(folder)}; keep one of them")
+    return ways[0] if ways else []

@@ -6,7 +6,6 @@ dataset lies on disk and is mapped. Under ``HF_HUB_OFFLINE=1`` the library answe
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from tofro.progress import Progress
 from tofro.text.corpus import Corpus, corpus_of, read_corpus
 from tofro.text.documents import Raw, Reading
+from tofro.text.extras import first_line, hub_or_cache, need
 from tofro.text.files import raw_document, told
 from tofro.text.reader import missing_column
 from tofro.text.settings import HubSettings
@@ -54,7 +54,7 @@ class ParquetFile:
                         yield raw_document(value, f"{self.path}: row {row}", self.column, reading)
                     tell(size * row // rows)
         except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"{self.path}: not readable as Parquet after row {row} ({_first_line(error)})") from error
+            raise ValueError(f"{self.path}: not readable as Parquet after row {row} ({first_line(error)})") from error
 
 
 @dataclass(frozen=True)
@@ -105,20 +105,12 @@ def read_hub_corpus(settings: HubSettings, progress: Progress | None = None) -> 
     return corpus_of(settings, name, contents, tuple(splits[:1]), tuple(splits[1:]), unit="documents")
 
 
-def need(module: str, what: str) -> Any:
-    """Import a module of the extra `hub`; ValueError that says how to install it."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ValueError(f"{what} needs the extra hub, which is not installed: pip install 'tofro[hub]'") from error
-
-
 def _open_saved(folder: Path, settings: HubSettings) -> list[DatasetSplit]:
     library = need("datasets", f"corpus.path={folder} is a saved dataset, and reading it")
     try:
         saved = library.load_from_disk(str(folder))
     except Exception as error:  # a damaged folder shows in many ways
-        raise ValueError(f"{folder}: a dataset that can't be opened ({_first_line(error)}); save it again") from error
+        raise ValueError(f"{folder}: a dataset that can't be opened ({first_line(error)}); save it again") from error
     if not isinstance(saved, dict):
         if settings.validation_split is not None:
             raise ValueError(f"corpus.validation_split={settings.validation_split}: {folder} holds a single split")
@@ -138,16 +130,13 @@ def _fetch(settings: HubSettings) -> list[DatasetSplit]:
     splits = []
     for wanted in filter(None, (settings.train_split, settings.validation_split)):
         try:
-            found = library.load_dataset(settings.dataset, settings.config, split=wanted, revision=settings.revision)
+            with hub_or_cache():
+                found = library.load_dataset(settings.dataset, settings.config, split=wanted, revision=settings.revision)
         except Exception as error:  # the library, its file systems and its network layer raise dozens of kinds
             raise ValueError(
-                f"corpus.dataset={settings.dataset}: can't be fetched or read ({_first_line(error)}). Without a network: where "
+                f"corpus.dataset={settings.dataset}: can't be fetched or read ({first_line(error)}). Without a network: where "
                 f"there is one, datasets.load_dataset('{settings.dataset}').save_to_disk('FOLDER'), copy FOLDER here and give "
                 "corpus.path=FOLDER instead of corpus.dataset"
             ) from error
         splits.append(DatasetSplit(f"{settings.dataset} ({wanted})", settings.text, found))
     return splits
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -62,7 +62,10 @@ class TaskSettings:
 
     _target_: str = setting("tofro.text.task.read_task", "function that reads the task: settings -> Task")
     name: str = setting(MISSING, "name in run folders and reports")
-    path: Optional[str] = setting(None, "a file, or a folder with train, validation, test files (.jsonl, .csv, .tsv, also .gz)")
+    path: Optional[str] = setting(
+        None,
+        "a file, a glob, or a folder with train, validation, test (.jsonl, .csv, .tsv, also .gz; .parquet with the extra hub)",
+    )
     text_a: Optional[str] = setting(None, "column of the first text; null means `text_a`, else `text`, else `tokens`")
     text_b: Optional[str] = setting(None, "column of the second text; null means `text_b` where there is one")
     label: str = setting("label", "column of the label; where words are tagged and there is no such column, `tags`")
@@ -77,6 +80,7 @@ class TaskSettings:
         "auto: accuracy, or spearman for regression, or entity_f1 for tags that mark entities",
         choices=("auto", "accuracy", "f1", "macro_f1", "matthews", "pearson", "spearman", "entity_f1"),
     )
+    positive: Optional[str] = setting(None, "label that counts as positive in metric f1; null means the last by name")
     train_rows: Optional[int] = setting(None, "use so many training rows, chosen by content hash, the same for every seed", low=2)
     validation_share: float = setting(0.1, "share of train carved off by content hash where a split is missing", above=0, below=1)
     on_bad_row: str = setting(
@@ -85,3 +89,23 @@ class TaskSettings:
     max_length: int = setting(
         128, "tokens a sequence may hold, special ones included; longer texts are cut symmetrically", low=8, high=8192
     )
+
+
+@dataclass
+class HubTaskSettings(TaskSettings):
+    """A dataset of the Hugging Face hub, by name; or the same task from files of this machine (``path``)."""
+
+    dataset: Optional[str] = setting(
+        None, "name on the hub, such as nyu-mll/glue; the same task from local files goes into task.path"
+    )
+    config: Optional[str] = setting(None, "configuration of the dataset, such as sst2")
+    revision: Optional[str] = setting(None, "commit, tag or branch of the dataset; null means its newest")
+    train_split: str = setting("train", "split to train on")
+    validation_split: Optional[str] = setting("validation", "split to validate on; null: carved from train")
+    test_split: Optional[str] = setting("test", "split to test on; null: the validation split serves as test")
+    hub_text_a: Optional[str] = setting(
+        None, "the dataset's column of the first text, where its columns are not named as tofro's"
+    )
+    hub_text_b: Optional[str] = setting(None, "the dataset's column of the second text, likewise")
+    hub_label: Optional[str] = setting(None, "the dataset's column of the label, likewise")
+    join: Optional[str] = setting(None, "what makes one text of a list of strings in a dataset; null refuses such a list")

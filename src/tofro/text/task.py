@@ -1,8 +1,8 @@
 """Tasks: labelled examples in train, validation and test, with their kind and metric resolved.
 
-In: a file or a folder of splits, with a column map. Out: a ``Task`` whose three splits are always there and labelled. What is
-missing is carved from train by content, never from what is tested on, and ``notes`` says so. Left out: question answering, which
-is refused by name; tokens and label ids, which are other rooms'.
+In: files of splits, or tables of rows, with a column map. Out: a ``Task`` whose three splits are always there and labelled. What
+is missing is carved from train by content, never from what is tested on, and ``notes`` says so. Left out: question answering,
+which is refused by name; tokens and label ids, which are other rooms'.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from pathlib import Path
 
 from tofro.progress import Progress
 from tofro.text.cache import cache_folder
+from tofro.text.duplicates import duplicate_notes
 from tofro.text.files import stem_of
 from tofro.text.fingerprint import fingerprint_path, hash_json, share_of
-from tofro.text.reader import Rows
+from tofro.text.reader import Rows, Table
 from tofro.text.settings import TaskSettings
 from tofro.text.splits import carve, find_splits
 from tofro.text.tags import METRICS as TAG_METRICS
@@ -73,42 +74,61 @@ class Task:
 Numbered = tuple[int, Example]  # an example and the line it stood in
 
 
+@dataclass(frozen=True)
+class _Part:
+    """The labelled examples of one file."""
+
+    source: Table
+    rows: list[Numbered]
+
+
 def read_task(settings: TaskSettings, progress: Progress | None = None) -> Task:
     """Return the task that ``settings.path`` names. Raises ValueError, with file and line or key, for what can't be used."""
     if settings.path is None:
         raise ValueError(
-            "task.path is not set: name a .jsonl, .csv or .tsv file (.gz allowed), or a folder with train, validation, test"
+            "task.path is not set: name a .jsonl, .csv, .tsv (.gz allowed) or .parquet file, a glob, or a folder with train, "
+            "validation, test"
         )
-    path = Path(settings.path).expanduser()
-    files = find_splits(path)
-    train = Rows(files["train"], settings.on_bad_row)
-    columns = resolve_columns(settings, train)
-    words = holds_words(settings, columns, train)
-    raw = {split: read_split(file, split, columns, settings.on_bad_row, words) for split, file in files.items()}
-    kind = resolve_kind(settings.kind, raw["train"])
+    files = find_splits(settings.path)
+    tables = {split: [Rows(file, settings.on_bad_row) for file in each] for split, each in files.items()}
+    name = settings.name if settings.name != GENERIC_NAME else stem_of(Path(settings.path).expanduser())
+    return task_of(settings, name, tables, contents_of(files))
+
+
+def contents_of(files: Mapping[str, Sequence[Path]]) -> dict[str, str]:
+    """Return the content hash of each split's files."""
+    hashes = {split: [fingerprint_path(file, cache_folder()) for file in each] for split, each in files.items()}
+    return {split: each[0] if len(each) == 1 else hash_json(each) for split, each in hashes.items()}
+
+
+def task_of(settings: TaskSettings, name: str, tables: Mapping[str, Sequence[Table]], contents: Mapping[str, str]) -> Task:
+    """Return the task of some tables by split, ``train`` among them; ``contents`` are fingerprints of what each split holds."""
+    first = tables["train"][0]
+    columns = resolve_columns(settings, first)
+    words = holds_words(settings, columns, first)
+    raw = {split: [read_split(table, split, columns, words) for table in each] for split, each in tables.items()}
+    kind = resolve_kind(settings.kind, [row for part in raw["train"] for row in part.rows])
     notes: list[str] = []
-    read: dict[str, list[Numbered]] = {}
-    for split, rows in raw.items():
-        if rows.labelled:
-            read[split] = _label(rows, kind)
-        else:
-            notes.append(f"{split}: {rows.source.path.name} has no labels, so it is left out")
-        notes += _quarantine_note(split, rows)
-    labels = () if kind == "regression" else _find_labels(read["train"], files["train"])
-    for split in read if labels else ():
-        _check_labels(read[split], labels, files[split])
+    read: dict[str, list[_Part]] = {}
+    for split, parts in raw.items():
+        if _labelled(split, parts, notes):
+            read[split] = [_Part(part.source, _label(part, kind)) for part in parts]
+        notes += [note for part in parts for note in _quarantine_note(split, part.source)]
+    labels = () if kind == "regression" else _find_labels(read["train"], settings.positive)
+    for part in [part for parts in read.values() for part in parts] if labels else ():
+        _check_labels(part, labels)
     splits = _complete(read, settings.validation_share, notes)
     if settings.train_rows is not None:
         splits["train"] = choose_rows(splits["train"], settings.train_rows, labels)
     return Task(
-        name=settings.name if settings.name != GENERIC_NAME else stem_of(path),
+        name=name,
         kind=kind,
         pair=columns.text_b is not None,
         labels=labels,
         metric=resolve_metric(settings.metric, kind, labels),
         splits=splits,
-        fingerprint=_fingerprint(settings, files, columns, kind),
-        notes=tuple(notes),
+        fingerprint=_fingerprint(settings, contents, columns, kind),
+        notes=(*notes, *duplicate_notes(splits)),
     )
 
 
@@ -139,6 +159,16 @@ def resolve_metric(metric: str, kind: str, labels: Sequence[str]) -> str:
     return metric
 
 
+def _labelled(split: str, parts: Sequence[RawSplit], notes: list[str]) -> bool:
+    """Say whether a split has labels; it is noted where it has none, and refused where some of its files have."""
+    lacking = [part.source for part in parts if not part.labelled]
+    if lacking and len(lacking) < len(parts):
+        raise ValueError(f"{lacking[0].name}: has no labels, and other files of the {split} split have; keep one kind")
+    if lacking:
+        notes.append(f"{split}: {', '.join(source.short for source in lacking)} has no labels, so it is left out")
+    return not lacking
+
+
 def _label(rows: RawSplit, kind: str) -> list[Numbered]:
     """Turn raw labels into names or numbers; a label that can't be one makes a bad row."""
     read: list[Numbered] = []
@@ -149,7 +179,7 @@ def _label(rows: RawSplit, kind: str) -> list[Numbered]:
         else:
             read.append((row.line, Example(row.text_a, row.text_b, value, row.words)))
     if not read:
-        raise ValueError(f"{rows.source.path}: no row of the file can be used ({len(rows.source.quarantined)} were set aside)")
+        raise ValueError(f"{rows.source.name}: no row of the file can be used ({len(rows.source.quarantined)} were set aside)")
     return read
 
 
@@ -157,10 +187,11 @@ def _value(row: RawRow, kind: str) -> str | float | tuple[str, ...] | None:
     if kind == "tags":
         assert isinstance(row.label, list), "tags are checked with their words"
         return tuple(tag.strip() for tag in row.label)
-    return _name(row.label) if kind == "classification" else _number(row.label)
+    return label_name(row.label) if kind == "classification" else _number(row.label)
 
 
-def _name(label: object) -> str | None:
+def label_name(label: object) -> str | None:
+    """Return a label as its name; None for what can be none."""
     if isinstance(label, bool):
         return "true" if label else "false"
     if isinstance(label, float):  # 1.0 and 1 are one label
@@ -176,36 +207,41 @@ def _number(label: object) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _quarantine_note(split: str, rows: RawSplit) -> list[str]:
-    lines = sorted(rows.source.quarantined)
+def _quarantine_note(split: str, source: Table) -> list[str]:
+    lines = sorted(source.quarantined)
     if not lines:
         return []
     shown = ", ".join(map(str, lines[:10])) + (", ..." if len(lines) > 10 else "")
-    return [f"{split}: {len(lines)} bad rows of {rows.source.path.name} set aside (lines {shown})"]
+    return [f"{split}: {len(lines)} bad rows of {source.short} set aside (lines {shown})"]
 
 
-def _find_labels(train: list[Numbered], path: Path) -> tuple[str, ...]:
-    labels = tuple(sorted({label for _, example in train for label in example.labels}))
+def _find_labels(train: Sequence[_Part], positive: str | None) -> tuple[str, ...]:
+    """Return the names of the labels, sorted, but the positive one last where one is named."""
+    labels = sorted({label for part in train for _, example in part.rows for label in example.labels})
     if len(labels) < 2:
-        one = "word has the tag" if train[0][1].words else "row has the label"
-        raise ValueError(f"{path}: every training {one} {labels[0]!r}; a task needs at least two labels (see task.label)")
-    return labels
+        one = "word has the tag" if train[0].rows[0][1].words else "row has the label"
+        raise ValueError(
+            f"{train[0].source.name}: every training {one} {labels[0]!r}; a task needs at least two labels (see task.label)"
+        )
+    if positive is not None and positive not in labels:
+        raise ValueError(f"task.positive={positive}: no such label; there are {', '.join(map(repr, labels))}")
+    return tuple(sorted(labels, key=lambda label: label == positive))
 
 
-def _check_labels(rows: list[Numbered], labels: tuple[str, ...], path: Path) -> None:
+def _check_labels(part: _Part, labels: tuple[str, ...]) -> None:
     known = set(labels)
-    for line, example in rows:
+    for line, example in part.rows:
         for label in example.labels:
             if label not in known:
                 near = difflib.get_close_matches(label, labels, n=1)
                 shown = ", ".join(map(repr, labels[:12])) + (", ..." if len(labels) > 12 else "")
                 hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise ValueError(f"{path}:{line}: label {label!r} never occurs in training, which has {shown}{hint}")
+                raise ValueError(f"{part.source.name}:{line}: label {label!r} never occurs in training, which has {shown}{hint}")
 
 
-def _complete(read: dict[str, list[Numbered]], share: float, notes: list[str]) -> dict[str, list[Example]]:
+def _complete(read: dict[str, list[_Part]], share: float, notes: list[str]) -> dict[str, list[Example]]:
     """Return all three splits: without a labelled test, validation serves as test; what is missing then is carved from train."""
-    splits = {split: [example for _, example in rows] for split, rows in read.items()}
+    splits = {split: [example for part in parts for _, example in part.rows] for split, parts in read.items()}
     if "test" not in splits and "validation" in splits:
         splits["test"] = splits.pop("validation")
         notes.append("test: there is no labelled test file, so the validation file serves as test")
@@ -221,8 +257,8 @@ def _complete(read: dict[str, list[Numbered]], share: float, notes: list[str]) -
     return {split: splits[split] for split in ("train", "validation", "test")}
 
 
-def _fingerprint(settings: TaskSettings, files: Mapping[str, Path], columns: Columns, kind: str) -> str:
+def _fingerprint(settings: TaskSettings, contents: Mapping[str, str], columns: Columns, kind: str) -> str:
     """Hash the files' content and whatever of the settings decides which examples come out of them."""
-    contents = {split: fingerprint_path(file, cache_folder()) for split, file in files.items()}
     read_as = [asdict(columns), kind, settings.train_rows, settings.validation_share, settings.on_bad_row]
+    read_as += [] if settings.positive is None else [settings.positive]
     return hash_json([contents, read_as])

@@ -8,11 +8,11 @@ metrics, what tags mean (tags.py).
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
-from tofro.text.reader import Row, Rows, missing_column
+from tofro.text.reader import Row, Table, missing_column
 from tofro.text.settings import TaskSettings
 from tofro.text.tags import tagging_problem
 
@@ -44,12 +44,12 @@ class Columns:
 class RawSplit:
     """The rows of one file whose texts are sound; ``source`` takes further rejections."""
 
-    source: Rows
+    source: Table
     rows: list[RawRow]
     labelled: bool
 
 
-def resolve_columns(settings: TaskSettings, train: Rows) -> Columns:
+def resolve_columns(settings: TaskSettings, train: Table) -> Columns:
     """Return the columns to read, found in the train file. Raises ValueError where one is missing, and for kinds to come."""
     there = train.columns()
     tagged = settings.kind == "tags" or (
@@ -59,48 +59,47 @@ def resolve_columns(settings: TaskSettings, train: Rows) -> Columns:
     label = "tags" if tagged and settings.label == "label" and "label" not in there else settings.label
     if text_a not in there:
         if {"question", "context"} <= set(there):
-            raise ValueError(f"{train.path}:1: question and context make a question answering task, which is not supported")
-        raise missing_column(train.path, "task.text_a", text_a, there)
+            raise ValueError(f"{train.name}:1: question and context make a question answering task, which is not supported")
+        raise missing_column(train.name, "task.text_a", text_a, there)
     text_b = settings.text_b or ("text_b" if "text_b" in there and settings.kind != "tags" else None)
     if text_b is not None and text_b not in there:
-        raise missing_column(train.path, "task.text_b", text_b, there)
+        raise missing_column(train.name, "task.text_b", text_b, there)
     if label not in there:
-        raise missing_column(train.path, "task.label", label, there)
+        raise missing_column(train.name, "task.label", label, there)
     return Columns(text_a, text_b, label)
 
 
-def holds_words(settings: TaskSettings, columns: Columns, train: Rows) -> bool:
+def holds_words(settings: TaskSettings, columns: Columns, train: Table) -> bool:
     """Say whether the task tags words: it is told so, or the first training row has a list for its text or its label."""
     if settings.kind == "auto":
-        _, row = next(iter(Rows(train.path, train.on_bad_row)))
+        row = train.first()
         return isinstance(row.get(columns.text_a), list) or isinstance(row.get(columns.label), list)
     return settings.kind == "tags"
 
 
-def read_split(path: Path, split: str, columns: Columns, on_bad_row: str, words: bool = False) -> RawSplit:
+def read_split(source: Table, split: str, columns: Columns, words: bool = False) -> RawSplit:
     """Return the sound rows of one file, whose texts are lists of ``words`` in token tagging.
 
     A file other than train may lack labels; then only its texts are checked.
     """
-    source = Rows(path, on_bad_row)
     there = source.columns()
     for key, column in (("task.text_a", columns.text_a), ("task.text_b", columns.text_b)):
         if column is not None and column not in there:
-            raise missing_column(path, key, column, there)
+            raise missing_column(source.name, key, column, there)
     labelled = columns.label in there
+    if split == "train" and not labelled:  # of several files, the first has them
+        raise missing_column(source.name, "task.label", columns.label, there)
     read: list[RawRow] = []
     for line, row in source:
-        problem = _word_problem(row, columns) if words else _problem(row, columns)
+        problem = word_problem(row, columns) if words else text_problem(row, columns)
         if problem is None:
             read.append(_words(line, row, columns) if words else _texts(line, row, columns))
         else:
             source.reject(line, problem)
     if not read:
-        raise ValueError(f"{path}: no row of the file can be used ({len(source.quarantined)} were set aside)")
-    if split != "train" and len({str(row.label) for row in read}) == 1 and _text(read[0].label) in _WITHHELD:
-        labelled = False
-    if not labelled:
-        return RawSplit(source, read, labelled)
+        raise ValueError(f"{source.name}: no row of the file can be used ({len(source.quarantined)} were set aside)")
+    if not labelled or (split != "train" and labels_withheld(row.label for row in read)):
+        return RawSplit(source, read, labelled=False)
     sound = []
     for raw in read:
         if _text(raw.label) == "":
@@ -110,14 +109,20 @@ def read_split(path: Path, split: str, columns: Columns, on_bad_row: str, words:
     return RawSplit(source, sound, labelled)
 
 
-def resolve_kind(kind: str, train: RawSplit) -> str:
+def labels_withheld(labels: Iterable[object]) -> bool:
+    """Say whether all labels of a split are one and the same that stands for none."""
+    different = {_text(label) for label in labels}
+    return len(different) == 1 and different <= _WITHHELD
+
+
+def resolve_kind(kind: str, train: Sequence[RawRow]) -> str:
     """Return the kind of task; ``auto`` means regression where all labels are numbers and some have a fraction."""
     if kind != "auto":
         return kind
-    if train.rows and train.rows[0].words:
+    if train and train[0].words:
         return "tags"
     fractions = 0
-    for label in (row.label for row in train.rows):
+    for label in (row.label for row in train):
         if isinstance(label, float) or (isinstance(label, str) and _FRACTION.match(label.strip())):
             fractions += 1
         elif isinstance(label, bool) or not (
@@ -127,7 +132,7 @@ def resolve_kind(kind: str, train: RawSplit) -> str:
     return "regression" if fractions else "classification"
 
 
-def _problem(row: Row, columns: Columns) -> str | None:
+def text_problem(row: Row, columns: Columns) -> str | None:
     """Say what is wrong with a row's texts, or None."""
     for column in (columns.text_a, columns.text_b):
         if column is None:
@@ -140,7 +145,7 @@ def _problem(row: Row, columns: Columns) -> str | None:
     return None
 
 
-def _word_problem(row: Row, columns: Columns) -> str | None:
+def word_problem(row: Row, columns: Columns) -> str | None:
     """Say what is wrong with a row's words and tags, or None."""
     if columns.text_b is not None:
         return f"task.text_b={columns.text_b}: words are tagged in one text, not in pairs"
