@@ -11,7 +11,7 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
-from tofro.text.hub import need
+from tofro.text.extras import first_line, need
 
 # Fetched by name, so that no other format of the weights comes along, and nothing that could run.
 ENCODER_FILES = (
@@ -49,10 +49,9 @@ def _fetch(place: str, key: str) -> Path:
     try:
         folder = Path(library.snapshot_download(name, revision=revision or None, allow_patterns=[*FILES, POOLING]))
     except Exception as error:  # the library and its network layer raise dozens of kinds
-        first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise ValueError(
-            f"{key}={place}: no such folder here, and the hub gave no model of that name ({first}). Without a network: where "
-            f"there is one, `hf download {name} --local-dir FOLDER`, copy FOLDER here and give {key}=FOLDER"
+            f"{key}={place}: no such folder here, and the hub gave no model of that name ({first_line(error)}). Without a "
+            f"network: where there is one, `hf download {name} --local-dir FOLDER`, copy FOLDER here and give {key}=FOLDER"
         ) from error
     if not any(folder.glob("*.safetensors")) and not any(folder.glob("*/*.safetensors")):
         raise ValueError(
