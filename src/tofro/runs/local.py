@@ -29,6 +29,7 @@ from tofro.runs.settings import LauncherSettings
 from tofro.runs.signals import Stopped
 from tofro.tokens.workers import usable_cores
 
+MODULE = "tofro.runs.worker"  # what a worker is
 LEAVING = 10.0  # seconds that an idle worker has to end
 
 
@@ -68,7 +69,7 @@ class Worker:
         self.logs = logs
         with there:
             options = [f"--trust={prefix}" for prefix in trusted()]
-            command = [sys.executable, "-m", "tofro.runs.worker", *options, str(there.fileno()), str(os.getpid()), str(logs)]
+            command = [sys.executable, "-m", MODULE, *options, str(there.fileno()), str(os.getpid()), str(logs)]
             # A process group of its own: Ctrl-C reaches it once, from here, and not a second time from the terminal.
             self.process = subprocess.Popen(  # noqa: S603 - a fixed program, arguments of ours
                 command, pass_fds=[there.fileno()], env=environment, stdin=subprocess.DEVNULL, process_group=0

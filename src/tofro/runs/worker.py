@@ -32,8 +32,7 @@ def main(words: list[str]) -> int:
         trust(prefix)
     try:
         with Connection(arguments.pipe) as pipe, listening():
-            import tofro.runs.methods  # noqa: F401 - torch and Lightning, once for all runs
-
+            warm_up()
             while True:
                 name, overrides = pipe.recv()
                 log = _write_to(arguments.logs / f"{name}.log")
@@ -44,6 +43,11 @@ def main(words: list[str]) -> int:
         return 0
     except Stopped as stop:
         return stop.exit_code
+
+
+def warm_up() -> None:
+    """Import what every run needs: torch and Lightning, once for all runs."""
+    import tofro.runs.methods  # noqa: F401
 
 
 def _write_to(log: Path) -> Path:
