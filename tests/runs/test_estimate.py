@@ -1,4 +1,4 @@
-"""What a study will take is told from finished runs like its own: seed and λ don't matter, method, data, encoder and budget do."""
+"""What a study will take is told from finished runs like its own: alike are method, data, encoder and budget, whatever the seed."""
 
 from __future__ import annotations
 
