@@ -1,4 +1,4 @@
-"""What a study will take is told from finished runs like its own: alike are method, data, encoder and budget, whatever the seed."""
+"""What a study will take is told from finished runs like its own: method, data, encoder and budget count, the seed does not."""
 
 from __future__ import annotations
 

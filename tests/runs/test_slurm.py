@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ from tofro.runs import jobs as working
 from tofro.runs import slurm as launching
 from tofro.runs.folder import read_result, write_json
 from tofro.runs.jobs import DONE, FAILED, Ending
+from tofro.runs.run import identify, outputs_of
 from tofro.runs.settings import SlurmSettings
 from tofro.runs.signals import Stopped, listening
 from tofro.runs.slurm import Call, Queue, slurm
@@ -36,6 +38,7 @@ class Cluster:
         self.parameters: dict[str, Any] = {}
         self.states: dict[str, str] = {}
         self.cancelled: list[str] = []
+        self.finish: Callable[[], None] = lambda: None  # what a job does that an earlier driver has asked for
         self.helpers = SimpleNamespace(DelayedSubmission=lambda call: ("again", call))
         self.watcher = SimpleNamespace(get_state=lambda number, mode: self.states.get(number, "UNKNOWN"))
 
@@ -63,7 +66,10 @@ class Cluster:
         paths = SimpleNamespace(result_pickle=Path("none"), stderr=Path("job.err"))
 
         def result() -> Ending:
-            return call() if call else Ending(DONE)
+            if call is not None:
+                return call()
+            self.finish()
+            return Ending(DONE)
 
         return SimpleNamespace(
             job_id=job_id,
@@ -82,21 +88,23 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     return made
 
 
+def finish(folder: Path, number: str) -> None:
+    """Let a run be finished."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "result.json", {"id": number})
+
+
 @pytest.fixture
 def finishing(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Let runs be finished at once, but for those of a seed below 0; return the configs in their order."""
+    """Let runs be finished at once, but for those of seed 9; return the configs in their order."""
     seen: list[Any] = []
 
     def run(config: Any, overrides: list[str]) -> None:
-        from tofro.runs.run import identify, outputs_of
-
         seen.append(config)
         if config.seed == 9:
             raise ValueError("task.path: nothing there")
         who = identify(config)
-        folder = outputs_of(config) / who.name
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "result.json", {"id": who.id})
+        finish(outputs_of(config) / who.name, who.id)
 
     monkeypatch.setattr(working, "run", run)
     return seen
@@ -147,6 +155,7 @@ def test_a_second_driver_waits_for_what_is_in_the_queue(
     place.mkdir(parents=True)
     write_json(place / "jobs.json", {start.identity.name: "77_0"})
     cluster.states["77_0"] = state
+    cluster.finish = lambda: finish(start.folder, start.identity.id)
     assert run_study(folder, SLURM)[1:] == (0, 3)
     assert [len(array) for array in cluster.arrays] == asked
     remembered = json.loads((place / "jobs.json").read_text(encoding="utf-8"))

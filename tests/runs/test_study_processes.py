@@ -1,4 +1,4 @@
-"""Whole studies in processes of their own, with runs that compute: killed at random moments, over several ranks, in SLURM's way."""
+"""Whole studies in processes of their own, with runs that compute: killed at random moments, and over several ranks."""
 
 from __future__ import annotations
 
