@@ -17,7 +17,7 @@ import torch
 from benchmarks.material import Options
 from benchmarks.report import Row, show, write, write_markdown
 
-NAMES = ("pretraining", "modernbert", "fine_tuning", "two_way", "arithmetic", "store", "waiting", "checkpoints", "gpu")
+NAMES = ("pretraining", "modernbert", "fine_tuning", "two_way", "arithmetic", "store", "waiting", "checkpoints", "study", "gpu")
 BY_NAME_ONLY = ("memory",)
 
 

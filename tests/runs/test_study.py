@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.runs.conftest import PROMPT, STAGES, Chain
+from tests.runs.conftest import LONG, PROMPT, STAGES, Chain
 from tofro.cli import DONE, MISTAKE, main
 from tofro.runs import jobs
 from tofro.runs.folder import read_result
@@ -197,3 +197,14 @@ def test_a_failing_run_stops_no_other_and_is_counted(
     assert run_study(folder, []).failed == 2
     monkeypatch.setattr(jobs, "run", run)
     assert run_study(folder, ["task.max_length=24"]).failed == 0
+
+
+def test_a_multirun_goes_by_the_same_identities(chain: Chain, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = [chain.runs[method].folder for method in ("full", "partial")]
+    before = [(folder / "result.json").stat().st_mtime_ns for folder in folders]
+    assert main(["run", "-m", *chain.base, chain.start(), "method=full,partial", *LONG]) == DONE
+    out = capsys.readouterr().out
+    assert [line.partition(": ")[2] for line in out.splitlines() if line.startswith("finished before: ")] == list(
+        map(str, folders)
+    )
+    assert [(folder / "result.json").stat().st_mtime_ns for folder in folders] == before
