@@ -1,7 +1,7 @@
 """What a short run of a study costs beside its training, in a warm process: planning, identity, folder, data, model, measuring.
 
-Fine-tunings of a few steps, made by the command itself, one and two at a time. Wall-clock seconds a run, from the end of the first
-ones to the end of the last, less the seconds that training took (cost.train_seconds).
+Fine-tunings of a few steps, made by the command itself, one and two at a time. Wall-clock seconds a run, from the end of the
+first ones to the end of the last, less the seconds that training took (cost.train_seconds).
 """
 
 from __future__ import annotations

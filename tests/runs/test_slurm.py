@@ -269,6 +269,8 @@ def test_the_launcher_is_called_with_its_settings(monkeypatch: pytest.MonkeyPatc
 
 
 class _Stop:
+    room = 1
+
     def adopt(self, run: Any) -> bool:
         raise Stopped(signal.SIGTERM)
 

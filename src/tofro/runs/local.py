@@ -104,7 +104,7 @@ class Worker:
 
 
 class Pool:
-    """Up to ``count`` workers, each with its share of cores and GPUs; they start when there is something to do."""
+    """Up to ``count`` workers, each with its share of cores and GPUs. All start at once: who waits for a stage meanwhile imports."""
 
     def __init__(self, count: int, logs: Path) -> None:
         self.shares = shares(count)
@@ -126,12 +126,18 @@ class Pool:
     def carry_out(self, jobs: Jobs) -> None:
         """Carry out all runs; at a stop signal let those in hand save and leave."""
         try:
+            for place in range(min(len(self.workers), jobs.total)):
+                self._start(place)
             while jobs.open:
                 self._hand_out(jobs)
                 self._listen(jobs)
         except Stopped as stop:
             self._stop(stop.number)
             raise
+
+    def _start(self, place: int) -> Worker:
+        worker = self.workers[place] = Worker(os.environ | self.shares[place], self.logs)
+        return worker
 
     def _hand_out(self, jobs: Jobs) -> None:
         for place, worker in enumerate(self.workers):
@@ -141,8 +147,7 @@ class Pool:
             if run is None:
                 return
             if worker is None or not worker.give(run):
-                self.workers[place] = worker = Worker(os.environ | self.shares[place], self.logs)
-                if not worker.give(run):
+                if not self._start(place).give(run):
                     jobs.end(run, Ending(FAILED, "its process could not start; what it said stands above"))
 
     def _listen(self, jobs: Jobs) -> None:

@@ -26,6 +26,7 @@ from tofro.runs.signals import Stopped
 
 ALIVE = ("PENDING", "RUNNING", "REQUEUED", "REQUEUE_HOLD", "SUSPENDED", "CONFIGURING", "COMPLETING", "RESIZING")  # states
 LINES = 12  # of what a broken job said last
+ARRAY = 500  # jobs of one array; clusters take 1,000 as a rule
 
 
 class Call:
@@ -70,7 +71,7 @@ def slurm(settings: SlurmSettings, jobs: Jobs) -> None:
 def _take(jobs: Jobs, queue: Queue) -> None:
     """Put every run that may start into the queue, but for those that are there from an earlier call."""
     new: list[Planned] = []
-    while (run := jobs.take()) is not None:
+    while len(new) < queue.room and (run := jobs.take()) is not None:
         if not queue.adopt(run):
             new.append(run)
     if new:
@@ -85,6 +86,11 @@ class Queue:
         self.memory = folder / "jobs.json"
         self.jobs: dict[Path, tuple[Planned, Any]] = {}  # by the run's folder: the run and submitit's job
         self.executor = executor(settings, folder)
+
+    @property
+    def room(self) -> int:
+        """How many jobs may be asked for at once; this machine, other than a cluster, starts them all."""
+        return ARRAY if self.settings.cluster == "slurm" else self.settings.workers - len(self.jobs)
 
     def adopt(self, run: Planned) -> bool:
         """Wait for the job that an earlier call has asked for, where it is still there; processes of this machine are not."""
