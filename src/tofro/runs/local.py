@@ -102,9 +102,18 @@ class Worker:
         hint = ", perhaps for want of memory" if code == -signal.SIGKILL else ""
         return f"its process was {how}{hint}; the same command resumes it. What it printed: {log}"
 
+    def bury(self, patience: float = 0.0) -> None:
+        """Let it end, which it does when the pipe is closed; not in time, it is killed."""
+        self.pipe.close()
+        try:
+            self.process.wait(patience)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
 
 class Pool:
-    """Up to ``count`` workers, each with its share of cores and GPUs. All start at once: who waits for a stage meanwhile imports."""
+    """``count`` workers, each with its share of cores and GPUs. All start at once: who waits for a stage meanwhile imports."""
 
     def __init__(self, count: int, logs: Path) -> None:
         self.shares = shares(count)
@@ -116,12 +125,7 @@ class Pool:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for worker in filter(None, self.workers):
-            worker.pipe.close()
-            try:
-                worker.process.wait(0 if kind is not None else LEAVING)
-            except subprocess.TimeoutExpired:
-                worker.process.kill()
-                worker.process.wait()
+            worker.bury(0.0 if kind is not None else LEAVING)
 
     def carry_out(self, jobs: Jobs) -> None:
         """Carry out all runs; at a stop signal let those in hand save and leave."""
@@ -136,6 +140,9 @@ class Pool:
             raise
 
     def _start(self, place: int) -> Worker:
+        before = self.workers[place]
+        if before is not None:
+            before.bury()
         worker = self.workers[place] = Worker(os.environ | self.shares[place], self.logs)
         return worker
 
@@ -146,9 +153,8 @@ class Pool:
             run = jobs.take()
             if run is None:
                 return
-            if worker is None or not worker.give(run):
-                if not self._start(place).give(run):
-                    jobs.end(run, Ending(FAILED, "its process could not start; what it said stands above"))
+            if (worker is None or not worker.give(run)) and not self._start(place).give(run):
+                jobs.end(run, Ending(FAILED, "its process could not start; what it said stands above"))
 
     def _listen(self, jobs: Jobs) -> None:
         """Wait until a worker answers or dies, or a run that was set aside is due."""
@@ -162,7 +168,7 @@ class Pool:
             place, worker = busy[pipe]
             run, ending = worker.answer()
             if worker.process.poll() is not None:
-                pipe.close()
+                worker.bury()
                 self.workers[place] = None
             jobs.end(run, ending)
 
