@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.ranks import tofro
+from tests.ranks import descendants, tofro
 from tests.runs.conftest import WriteStudy
 from tofro.config.compose import compose
 from tofro.runs import jobs as working
@@ -243,7 +243,8 @@ def test_a_study_through_submitit_and_a_run_that_is_told_to_leave(write_study: W
         assert driver.poll() is None, driver.communicate()
         time.sleep(0.05)
     (controller,) = json.loads((place / "slurm" / "jobs.json").read_text()).values()
-    os.kill(int(controller), getattr(signal, os.environ.get("SUBMITIT_PREEMPT_SIGNAL", "SIGUSR2")))
+    task, *_ = descendants(int(controller))
+    os.kill(task, signal.SIGUSR2)
     _, err = driver.communicate(timeout=300)
     assert driver.returncode == 0, err
     runs = plan(read_study(folder), [])

@@ -26,7 +26,7 @@ from tofro.runs.jobs import FAILED, Ending, Jobs, attempt
 from tofro.runs.launch import CORES, PATIENCE
 from tofro.runs.planning import Planned
 from tofro.runs.settings import LauncherSettings
-from tofro.runs.signals import Stopped
+from tofro.runs.signals import Stopped, listening
 from tofro.tokens.workers import usable_cores
 
 MODULE = "tofro.runs.worker"  # what a worker is
@@ -38,7 +38,7 @@ def local(settings: LauncherSettings, jobs: Jobs) -> None:
     if settings.workers == 1:
         in_turn(jobs)
         return
-    with Pool(settings.workers, jobs.home / "logs") as pool:
+    with listening(), Pool(settings.workers, jobs.home / "logs") as pool:
         pool.carry_out(jobs)
 
 
