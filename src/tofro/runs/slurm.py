@@ -105,6 +105,7 @@ class Queue:
 
     def submit(self, runs: Sequence[Planned]) -> None:
         """Ask for a job for each of ``runs``, in one array."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         calls = [Call(run.overrides, trusted()) for run in runs]
         with self.executor.batch():
             asked = [self.executor.submit(call) for call in calls]
