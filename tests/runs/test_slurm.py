@@ -16,6 +16,7 @@ import pytest
 
 from tests.ranks import descendants, tofro
 from tests.runs.conftest import WriteStudy
+from tofro.config.build import resolve
 from tofro.config.compose import compose
 from tofro.runs import jobs as working
 from tofro.runs import slurm as launching
@@ -102,7 +103,7 @@ def finishing(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     def run(config: Any, overrides: list[str]) -> None:
         seen.append(config)
         if config.seed == 9:
-            raise ValueError("task.path: nothing there")
+            resolve("os.system")
         who = identify(config)
         finish(outputs_of(config) / who.name, who.id)
 
@@ -140,7 +141,7 @@ def test_a_run_that_fails_in_its_job_is_told(
     adapt = {"init_from": "pretrain", "overrides": ["method=full"], "grid": {"seed": [9, 1]}}
     folder = write_study(stages={"pretrain": {"overrides": ["method=pretrain"]}, "adapt": adapt})
     assert run_study(folder, SLURM)[1:] == (1, 2)
-    assert "failed: task.path: nothing there" in capsys.readouterr().err
+    assert "failed: _target_=os.system is not allowed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
