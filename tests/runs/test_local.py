@@ -17,6 +17,7 @@ from tests.ranks import descendants, is_alive
 from tests.runs import stand_in
 from tests.runs.conftest import WriteStudy
 from tofro.runs import local
+from tofro.runs import run as running
 from tofro.runs.folder import read_result
 from tofro.runs.jobs import HELD, Ending, Jobs
 from tofro.runs.planning import Planned
@@ -98,7 +99,6 @@ def test_a_worker_that_dies_fails_its_run_alone(write_study: WriteStudy, capfd: 
     assert set(journal(folder).values()) == {1}
 
 
-@pytest.mark.usefixtures("quick")
 def test_a_study_waits_for_a_run_that_another_process_makes(
     write_study: WriteStudy, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -117,13 +117,14 @@ def test_a_study_waits_for_a_run_that_another_process_makes(
             if ending.kind == HELD:
                 other.communicate()
 
+        monkeypatch.setattr(running, "_carry_out", stand_in.carry_out)
         monkeypatch.setattr(Jobs, "end", release)
-        assert run_study(folder, ["launcher.workers=2"])[1:] == (0, 3)
+        assert run_study(folder, [])[1:] == (0, 3)
     assert "another process is making it; waiting for that" in capfd.readouterr().err
 
 
 @linux
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)])
 def test_a_stop_signal_reaches_the_runs_which_save(write_study: WriteStudy, number: int, code: int) -> None:
     folder = write_study(**seeds(0, stand_in.ENDLESS, 1))
     driver = drive(folder)

@@ -51,6 +51,15 @@ def results_of(folder: Path, *overrides: str) -> dict[str, Any]:
     return found
 
 
+def at_work(outputs: Path, began: float, driver: subprocess.Popen[str]) -> None:
+    """Wait until a run has been begun, or gone on with, since ``began``."""
+    until = time.monotonic() + 120
+    while not any(path.stat().st_mtime > began for path in outputs.glob("*/*/environment.json")):
+        assert time.monotonic() < until
+        assert driver.poll() is None, driver.communicate()
+        time.sleep(0.05)
+
+
 def table_of(place: Path) -> str:
     """Return the tables of a study as Markdown, all costs alike."""
     for path in place.glob("*/result.json"):
@@ -74,9 +83,11 @@ def test_a_driver_killed_at_twenty_random_moments_does_each_job_once(
     finish(tofro(*words, whole))
     stamps: dict[Path, tuple[int, int]] = {}
     done = []
-    for _ in range(20):
-        driver = tofro(*words, disturbed)
-        time.sleep(draw.uniform(0.2, 12))
+    for number in range(20):
+        began, driver = time.time(), tofro(*words, disturbed)
+        if number % 4:  # three in four while runs are made, the others before
+            at_work(tmp_path / "disturbed", began, driver)
+        time.sleep(draw.uniform(0, 4))
         family = descendants(driver.pid)
         driver.kill()
         driver.communicate()
