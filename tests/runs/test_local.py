@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import subprocess
 import sys
@@ -55,7 +56,7 @@ def drive(folder: Path, *overrides: str) -> subprocess.Popen[str]:
     return subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
 
 
-def until(there: Callable[[], Any], seconds: float = 30) -> Any:
+def until(there: Callable[[], Any], seconds: float = 120) -> Any:
     """Wait until ``there()`` is true and return it."""
     deadline = time.monotonic() + seconds
     while not (found := there()):
@@ -132,7 +133,7 @@ def test_a_stop_signal_reaches_the_runs_which_save(write_study: WriteStudy, numb
     until(lambda: list(outputs.glob(f"full-*-s{stand_in.ENDLESS}-*/begun")))
     family = descendants(driver.pid)
     driver.send_signal(number)
-    _, err = driver.communicate(timeout=30)
+    _, err = driver.communicate(timeout=120)
     assert driver.returncode == code, err
     assert " to save what they have" in err
     assert len(list(outputs.glob(f"full-*-s{stand_in.ENDLESS}-*/saved"))) == 1
@@ -140,24 +141,28 @@ def test_a_stop_signal_reaches_the_runs_which_save(write_study: WriteStudy, numb
 
 
 @linux
-def test_a_killed_driver_leaves_no_worker_and_loses_and_repeats_nothing(write_study: WriteStudy) -> None:
-    folder = write_study(**seeds(*range(10)))
+@pytest.mark.parametrize(("jobs", "kills"), [(11, 3), pytest.param(30, 20, marks=pytest.mark.slow)])
+def test_a_killed_driver_leaves_no_worker_and_loses_and_repeats_nothing(write_study: WriteStudy, jobs: int, kills: int) -> None:
+    draw = random.Random(jobs)
+    folder = write_study(**seeds(*range(jobs - 1)))
     outputs = folder.parent / "outputs" / "small_study"
     seen: dict[Path, tuple[int, int]] = {}
-    for wanted in (1, 4, 7):
-        driver = drive(folder)
-        until(lambda: len(journal(folder)) >= wanted)  # noqa: B023
+    for number in range(kills):
+        driver, before = drive(folder), len(journal(folder))
+        if number % 4:  # three in four while runs are made, the others at any moment
+            until(lambda: len(journal(folder)) > before or driver.poll() is not None, 120)  # noqa: B023
+        time.sleep(draw.uniform(0, 0.2 if number % 4 else 2))
         family = descendants(driver.pid)
         driver.kill()
         driver.communicate()
-        until(lambda: not any(is_alive(pid) for pid in family), 5)  # noqa: B023
+        until(lambda: not any(is_alive(pid) for pid in family), 10)  # noqa: B023
         for result in outputs.glob("*/result.json"):
             stamp = (result.stat().st_ino, result.stat().st_mtime_ns)
             assert seen.setdefault(result, stamp) == stamp
     driver = drive(folder)
-    _, err = driver.communicate(timeout=60)
+    _, err = driver.communicate(timeout=300)
     assert driver.returncode == 0, err
-    assert len(list(outputs.glob("*/result.json"))) == 11
+    assert len(list(outputs.glob("*/result.json"))) == jobs
     assert set(journal(folder).values()) == {1}
     assert all((path.stat().st_ino, path.stat().st_mtime_ns) == stamp for path, stamp in seen.items())
 

@@ -20,6 +20,7 @@ from tofro.runs.study import plan, read_study
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds processes under /proc")
 POOL = "launcher.workers=2"
+KILLS, SEEDS = 20, 14  # 30 jobs: a pretraining, TF-IDF, and for each seed a fine-tuning and a random encoder
 
 
 def finish(process: subprocess.Popen[str], code: int = 0) -> str:
@@ -75,14 +76,15 @@ def test_a_driver_killed_at_twenty_random_moments_does_each_job_once(
     write_study: WriteStudy, tmp_path: Path, workers: int
 ) -> None:
     draw = random.Random(workers)
-    folder = write_study(stages=many(14), floors=True)
+    folder = write_study(stages=many(SEEDS), floors=True)
     words = ["study", str(folder), f"launcher.workers={workers}", "trainer.threads=1"]
-    assert len(plan(read_study(folder), [])) == 30
+    jobs = 2 + 2 * SEEDS
+    assert len(plan(read_study(folder), [])) == jobs
     whole, disturbed = (f"outputs_dir={tmp_path / name}" for name in ("whole", "disturbed"))
     finish(tofro(*words, whole))
     stamps: dict[Path, tuple[int, int]] = {}
     done = []
-    for number in range(20):
+    for number in range(KILLS):
         began, driver = time.time(), tofro(*words, disturbed)
         if number % 4:  # three in four while runs are made, the others before
             at_work(tmp_path / "disturbed", began, driver)
@@ -103,7 +105,7 @@ def test_a_driver_killed_at_twenty_random_moments_does_each_job_once(
     finish(tofro(*words, disturbed))
     assert all((path.stat().st_ino, path.stat().st_mtime_ns) == stamp for path, stamp in stamps.items())
     assert results_of(folder, disturbed) == results_of(folder, whole)
-    assert len(list((tmp_path / "disturbed").glob("small_study/*/result.json"))) == 30
+    assert len(list((tmp_path / "disturbed").glob("small_study/*/result.json"))) == jobs
     tables = [table_of(tmp_path / name / "small_study") for name in ("disturbed", "whole")]
     assert tables[0] == tables[1]
 
