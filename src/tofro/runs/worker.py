@@ -16,7 +16,7 @@ from pathlib import Path
 from tofro.config.build import trust
 from tofro.runs.jobs import attempt
 from tofro.runs.signals import Stopped, listening
-from tofro.runs.watch import Watch
+from tofro.runs.watch import Watch, die_with_parent
 
 
 def main(words: list[str]) -> int:
@@ -27,7 +27,8 @@ def main(words: list[str]) -> int:
     parser.add_argument("logs", type=Path)
     parser.add_argument("--trust", action="append", default=[])
     arguments = parser.parse_args(words)
-    Watch(arguments.parent)
+    die_with_parent()
+    Watch(arguments.parent)  # where the system does not see to it, or the parent was gone before
     for prefix in arguments.trust:
         trust(prefix)
     try:
