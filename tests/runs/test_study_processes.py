@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from tests.ranks import descendants, is_alive, tofro
 from tests.runs.conftest import WriteStudy
@@ -66,7 +67,7 @@ def table_of(place: Path) -> str:
         result = read_result(path.parent)
         assert result is not None
         write_json(path, result | {"cost": dict.fromkeys(result["cost"], 1.0)})
-    return report([place]).markdown
+    return report([place], console=Console(quiet=True)).markdown
 
 
 @linux
