@@ -27,6 +27,7 @@ NAMES = (
     "store",
     "waiting",
     "checkpoints",
+    "study",
     "gpu",
 )
 BY_NAME_ONLY = ("memory",)

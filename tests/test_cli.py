@@ -171,9 +171,9 @@ def test_study_reports_what_it_ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
     asked: list[Any] = []
 
-    def run_study(folder: Path, overrides: list[str], dry_run: bool) -> tuple[Path, int]:
+    def run_study(folder: Path, overrides: list[str], dry_run: bool) -> tuple[Path, int, int]:
         asked.append((folder, overrides))
-        return tmp_path, 0
+        return tmp_path, 0, 1
 
     monkeypatch.setattr(studying, "run_study", run_study)
     monkeypatch.setattr(reporting, "report", lambda folders, html: asked.append((folders, html)))

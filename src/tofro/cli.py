@@ -219,8 +219,8 @@ def _show(result: Result) -> None:
 def _study_parser() -> argparse.ArgumentParser:
     parser = _parser("study", "Every run of a study, skipping finished ones, then its report.")
     parser.add_argument("folder", type=Path, metavar="DIR", help="folder with study.yaml, such as experiments/quickstart")
-    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="added to every run of the study")
-    parser.add_argument("--dry-run", action="store_true", help="print the plan and run nothing")
+    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="for every run; launcher.workers=2 makes two at a time")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and what it will cost, and run nothing")
     _add_trust(parser)
     return parser
 
@@ -233,12 +233,12 @@ def _study(arguments: argparse.Namespace) -> int:
     for prefix in arguments.trust:
         trust(prefix)
     with listening():
-        place, failed = run_study(arguments.folder, arguments.overrides, dry_run=arguments.dry_run)
+        place, failed, made = run_study(arguments.folder, arguments.overrides, dry_run=arguments.dry_run)
     if not arguments.dry_run:
         from tofro.reports.report import is_current, report
 
         page = place / "report.html"
-        report([place], html=None if is_current(page) else page)
+        report([place], html=None if not made and is_current(page) else page)
         print(f"page: {page}")
     return MISTAKE if failed else DONE
 

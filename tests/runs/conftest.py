@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.conftest import small_run
 from tofro.config.compose import compose
@@ -17,7 +18,12 @@ from tofro.runs import counting
 from tofro.runs.folder import Result
 from tofro.runs.run import run
 
+WriteStudy = Callable[..., Path]
 LONG = ["budget.steps=6", "budget.evaluate_every=3"]
+STAGES: dict[str, Any] = {
+    "pretrain": {"overrides": ["method=pretrain", "budget.steps=6"]},
+    "adapt": {"init_from": "pretrain", "overrides": ["budget.steps=4"], "grid": {"method": ["full"], "seed": [0, 1]}},
+}
 PROMPT = [
     "method=prompt",
     "prompt._target_=tofro.modules.prompting.ClozeScorer",
@@ -74,3 +80,17 @@ def chain(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Chain:
         runs[method] = carry_out([*base_from, f"method={method}", *LONG])
     runs["prompt"] = carry_out([*base_from, *PROMPT])
     return Chain(base, runs, before)
+
+
+@pytest.fixture
+def write_study(small: list[str], tmp_path: Path) -> WriteStudy:
+    """Return a function that writes a study over the small world and returns its folder; keywords are keys of study.yaml."""
+
+    def write(name: str = "small_study", **keys: Any) -> Path:
+        place = tmp_path / name
+        place.mkdir(exist_ok=True)
+        content = {"title": name, "shared": small, "stages": STAGES, "floors": False} | keys
+        (place / "study.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        return place
+
+    return write

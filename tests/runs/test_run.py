@@ -21,6 +21,7 @@ from tofro import cli
 from tofro.batches.labelled import task_batches
 from tofro.config.compose import compose
 from tofro.encoders.folder import load_model
+from tofro.modules.two_way import TwoWay
 from tofro.runs import methods, untrained
 from tofro.runs import run as running
 from tofro.runs.context import Context, open_start
@@ -150,9 +151,7 @@ def test_an_interrupted_run_resumes_to_the_same_result(chain: Chain, tmp_path: P
     assert read_result(folder) is None
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["step-00000002", "step-00000004"]
     trained: list[int] = []
-    monkeypatch.setattr(
-        methods.TwoWay, "on_train_batch_start", lambda self, *rest: trained.append(self.global_step), raising=False
-    )
+    monkeypatch.setattr(TwoWay, "on_train_batch_start", lambda self, *rest: trained.append(self.global_step), raising=False)
     resumed = carry_out(overrides)
     assert trained == [4, 5]  # from the checkpoint at step 4, not afresh
     assert_same(resumed.folder, chain.runs["two_way"].folder)
@@ -168,7 +167,7 @@ def test_a_run_killed_after_its_training_measures_and_trains_no_more(
             carry_out(overrides)
     (folder,) = (tmp_path / "runs").iterdir()
     assert (folder / "models" / "ft").is_dir()
-    monkeypatch.setattr(methods.TwoWay, "training_step", killed)
+    monkeypatch.setattr(TwoWay, "training_step", killed)
     assert_same(carry_out(overrides).folder, chain.runs["two_way"].folder)
 
 

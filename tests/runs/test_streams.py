@@ -20,8 +20,7 @@ from tofro.config.compose import compose
 from tofro.measures import probes
 from tofro.reports.collect import collect
 from tofro.reports.continual import streams_of
-from tofro.runs import streams, using
-from tofro.runs import study as studying
+from tofro.runs import jobs, streams, using
 from tofro.runs.folder import read_result
 from tofro.runs.planning import FLOORS
 from tofro.runs.run import identify
@@ -195,7 +194,7 @@ def test_a_killed_stage_goes_on_and_the_matrix_is_what_the_results_say(
 ) -> None:
     folder = write()
     place = folder.parent / "outputs" / "small_stream"
-    run, begun = studying.run, []
+    run, begun = jobs.run, []
 
     def killed(config: Any, overrides: list[str]) -> Any:
         begun.append(config)
@@ -203,7 +202,7 @@ def test_a_killed_stage_goes_on_and_the_matrix_is_what_the_results_say(
             raise KeyboardInterrupt
         return run(config, overrides)
 
-    monkeypatch.setattr(studying, "run", killed)
+    monkeypatch.setattr(jobs, "run", killed)
     with pytest.raises(KeyboardInterrupt):
         run_study(folder, [])
     plan = laid_out(folder)
@@ -211,7 +210,7 @@ def test_a_killed_stage_goes_on_and_the_matrix_is_what_the_results_say(
     assert finished == list(plan.runs[:3])
     before = [(each.folder / "result.json").stat().st_mtime_ns for each in finished]
 
-    monkeypatch.setattr(studying, "run", run)
+    monkeypatch.setattr(jobs, "run", run)
     assert main(["study", str(folder)]) == DONE
     _, err = capfd.readouterr()
     assert "5 runs, 3 finished, 2 to do" in err
@@ -231,4 +230,4 @@ def test_a_killed_stage_goes_on_and_the_matrix_is_what_the_results_say(
     measured = ~np.isnan(full.lines[0].matrix)
     assert measured[:2].all()
     assert measured[2].all() == ("measure_ft" in compose([]).method)  # of the last stage's ft
-    assert json.loads((place / "study.json").read_text(encoding="utf-8"))["streams"] == [plan.streams[0].as_json()]
+    assert json.loads((place / "study.json").read_text(encoding="utf-8"))["streams"] == [plan.streams[0].as_json(place)]

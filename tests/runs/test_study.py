@@ -9,17 +9,12 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.runs.conftest import PROMPT, Chain
+from tests.runs.conftest import LONG, PROMPT, STAGES, Chain
 from tofro.cli import DONE, MISTAKE, main
-from tofro.runs import study as studying
+from tofro.runs import jobs
 from tofro.runs.folder import read_result
 from tofro.runs.run import identify
 from tofro.runs.study import Planned, plan, read_study, run_study
-
-STAGES: dict[str, Any] = {
-    "pretrain": {"overrides": ["method=pretrain", "budget.steps=6"]},
-    "adapt": {"init_from": "pretrain", "overrides": ["budget.steps=4"], "grid": {"method": ["full"], "seed": [0, 1]}},
-}
 
 
 def write(folder: Path, chain: Chain, **changes: Any) -> Path:
@@ -104,8 +99,15 @@ def changed(name: str, **keys: Any) -> dict[str, Any]:
         ({"shared": "method=full"}, "shared must be a list"),
         (changed("adapt", sede=[0]), "unknown key stages.adapt.sede"),
         (changed("adapt", overrides="method=full"), "stages.adapt.overrides must be a list"),
-        (changed("adapt", init_from="pretrian"), "stages.adapt.init_from names 'pretrian', which is no earlier stage"),
-        (changed("pretrain", init_from="adapt"), "stages.pretrain.init_from names 'adapt', which is no earlier stage"),
+        (
+            changed("adapt", init_from="pretrian"),
+            "names 'pretrian', which is no stage: nobody makes these models; did you mean pretrain?",
+        ),
+        (changed("adapt", init_from="outputs/x"), "a folder is given as init_from=FOLDER under overrides"),
+        (changed("pretrain", init_from="adapt"), "stages.pretrain.init_from: a cycle, pretrain from adapt from pretrain"),
+        (changed("adapt", init_from="adapt"), "stages.adapt.init_from: a cycle, adapt from adapt"),
+        ({"stages": dict(reversed(STAGES.items()))}, "names 'pretrain', which stands further down"),
+        ({"shared": [1]}, "shared must be a list of overrides such as seed=1"),
         (changed("adapt", grid={"seed": 3}), "stages.adapt.grid.seed must be a list of values"),
         (changed("adapt", grid={"seed": []}), "stages.adapt.grid.seed must be a list of values"),
         (changed("adapt", grid={"sede": [3]}), "did you mean seed"),
@@ -118,7 +120,7 @@ def test_a_mistake_in_the_file_is_named_before_anything_runs(
     assert main(["study", str(folder)]) == MISTAKE
     err = capsys.readouterr().err
     assert said in err
-    assert "study.yaml" in err or "sede" in err
+    assert "study.yaml: " in err
     assert not (tmp_path / "outputs" / "small_study").exists()
 
 
@@ -138,7 +140,8 @@ def test_a_study_runs_once_and_then_only_reports(
     assert main(["study", str(folder), "--dry-run"]) == DONE
     out = capfd.readouterr().out
     assert out.split()[:3] == ["to", "do", "pretrain"]
-    assert len(out.splitlines()) == 6
+    assert len(out.splitlines()) == 7
+    assert out.splitlines()[-1] == "to do: cost unknown"
     assert not place.exists()
 
     assert main(["study", str(folder)]) == DONE
@@ -160,7 +163,7 @@ def test_a_study_runs_once_and_then_only_reports(
     def refuse(*arguments: Any) -> None:
         raise AssertionError("a finished run was made again")
 
-    monkeypatch.setattr(studying, "run", refuse)
+    monkeypatch.setattr(jobs, "run", refuse)
     assert main(["study", str(folder)]) == DONE
     out_again, err = capfd.readouterr()
     assert "6 runs, 6 finished, 0 to do" in err
@@ -172,21 +175,36 @@ def test_a_failing_run_stops_no_other_and_is_counted(
 ) -> None:
     grid = {"task.max_length": [128, 24, 32]}  # the encoder of the chain reads 64
     stages = {"ask": {"overrides": [*PROMPT, chain.start()], "grid": grid}}
-    folder = write(tmp_path, chain, stages=stages)
-    run = studying.run
+    shared = [
+        text for text in chain.base if text.split("=")[0].split(".")[0] not in ("encoder", "tokenizer", "objective", "budget")
+    ]
+    shared.append(f"outputs_dir={tmp_path / 'outputs'}")
+    folder = write(tmp_path, chain, stages=stages, shared=shared)
+    run = jobs.run
 
     def break_down(config: Any, overrides: list[str]) -> Any:
         if config.task.max_length == 24:
             raise RuntimeError("out of memory")
         return run(config, overrides)
 
-    monkeypatch.setattr(studying, "run", break_down)
+    monkeypatch.setattr(jobs, "run", break_down)
     assert main(["study", str(folder)]) == MISTAKE
     out, err = capfd.readouterr()
     assert "failed: task.max_length=128" in err
     assert "RuntimeError: out of memory" in err
     assert [read_result(each.folder) is not None for each in planned(folder)] == [False, False, True]
     assert "prompt" in out
-    assert run_study(folder, [])[1] == 2
-    monkeypatch.setattr(studying, "run", run)
-    assert run_study(folder, ["task.max_length=24"])[1] == 0
+    assert run_study(folder, []).failed == 2
+    monkeypatch.setattr(jobs, "run", run)
+    assert run_study(folder, ["task.max_length=24"]).failed == 0
+
+
+def test_a_multirun_goes_by_the_same_identities(chain: Chain, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = [chain.runs[method].folder for method in ("full", "partial")]
+    before = [(folder / "result.json").stat().st_mtime_ns for folder in folders]
+    assert main(["run", "-m", *chain.base, chain.start(), "method=full,partial", *LONG]) == DONE
+    out = capsys.readouterr().out
+    assert [line.partition(": ")[2] for line in out.splitlines() if line.startswith("finished before: ")] == list(
+        map(str, folders)
+    )
+    assert [(folder / "result.json").stat().st_mtime_ns for folder in folders] == before

@@ -49,14 +49,13 @@ def identity(config: DictConfig, fingerprint: Fingerprint, locate: Locate | None
     """Return the identity of a composed config.
 
     ``fingerprint`` takes a path of a corpus, task or model file and returns its content hash, or ``"pydoc"`` and returns that of
-    the built-in data. Given the folder of a run that is not finished it may answer with that run's id (8 hex digits), for a
-    study that plans ahead. ``locate`` finds models by name; such a one enters as what it holds. ValueError where init_from is not
-    there, or is a run that is not finished.
+    the built-in data. Given the folder of a run that is not finished, or whose result is damaged, it may answer with that run's
+    id (8 hex digits), for a study that plans ahead. ``locate`` finds models by name; such a one enters as what it holds.
+    ValueError where init_from is not there, or is a run that is not finished.
     """
     full: dict[str, Any] = {"version": VERSION, "seed": config.seed, **_start(config, fingerprint, locate)}
-    reads = [group for group in config.method.reads if not (config.init_from and group in FROM_SCRATCH)]
-    reads += [group for group in config.method.reads_if_set if is_set(config[group])]
-    for group in dict.fromkeys([*reads, "method"]):
+    reads = groups_read(config)
+    for group in reads:
         full |= {key: value for key, value in _changed(config[group], f"{group}.") if key not in (*LABELS, WORDS)}
     for group in ("corpus", "task", "tokenizer"):
         if group in reads:
@@ -66,6 +65,13 @@ def identity(config: DictConfig, fingerprint: Fingerprint, locate: Locate | None
     digest = hashlib.sha256(json.dumps(full, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()[:8]
     data = config.task if "task" in config.method.reads else config.corpus
     return Identity(digest, f"{_clean(config.method.name)}-{_clean(data_name(data))}-s{config.seed}-{digest}", full)
+
+
+def groups_read(config: DictConfig) -> list[str]:
+    """Return the groups that bear on the run's result, `method` last; the others can be set to anything."""
+    reads = [group for group in config.method.reads if not (config.init_from and group in FROM_SCRATCH)]
+    reads += [group for group in config.method.reads_if_set if is_set(config[group])]
+    return list(dict.fromkeys([*reads, "method"]))
 
 
 def is_set(node: DictConfig) -> bool:
@@ -116,7 +122,11 @@ def starting_point(key: str, place: str, fingerprint: Fingerprint, locate: Locat
         if inside and path.parent.name != "models":
             continue
         if (folder / "result.json").is_file():
-            return f"run:{_finished_id(folder)}{inside}"
+            found = _finished_id(folder)
+            if found is None:
+                problem = f"{folder / 'result.json'} can't be read; delete it and run the run again, which resumes it"
+                return _planned(key, place, fingerprint, problem)
+            return f"run:{found}{inside}"
         if any((folder / name).exists() for name in _RUN_FILES):
             return _planned(key, place, fingerprint, "this run is not finished; run it to its end first")
     if not path.is_dir() and locate is not None:
@@ -126,11 +136,12 @@ def starting_point(key: str, place: str, fingerprint: Fingerprint, locate: Locat
     return f"files:{_hash_files(str(path), fingerprint, parts or not (path / 'config.json').is_file())}"
 
 
-def _finished_id(folder: Path) -> str:
+def _finished_id(folder: Path) -> str | None:
+    """Return the id of a finished run, None where its result is damaged."""
     try:
         found = json.loads((folder / "result.json").read_text(encoding="utf-8"))["id"]
     except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{folder / 'result.json'} can't be read; delete it and run the run again, which resumes it") from None
+        return None
     return str(found)
 
 

@@ -29,7 +29,7 @@ from tofro.objectives.settings import (
     InfoNCESettings,
     RegularizerSettings,
 )
-from tofro.runs.settings import LoggerSettings, TrainerSettings
+from tofro.runs.settings import LauncherSettings, LoggerSettings, SlurmSettings, TrainerSettings
 from tofro.text.settings import CorpusSettings, HubSettings, HubTaskSettings, TaskSettings
 from tofro.tokens.settings import PromptSettings, TokenizerSettings
 
@@ -52,6 +52,7 @@ class RunConfig:
     budget: BudgetSettings = field(default_factory=BudgetSettings)
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
     logger: LoggerSettings = field(default_factory=LoggerSettings)
+    launcher: LauncherSettings = field(default_factory=LauncherSettings)
     method: MethodSettings = field(default_factory=MethodSettings)
     control: ControlSettings = field(default_factory=ControlSettings)
 
@@ -86,13 +87,14 @@ SETTINGS: dict[str, dict[str, type]] = {
     "budget": {"settings": BudgetSettings},
     "trainer": {"settings": TrainerSettings},
     "logger": {"settings": LoggerSettings},
+    "launcher": {"settings": LauncherSettings, "slurm_settings": SlurmSettings},
     "method": {"settings": MethodSettings, "wise_settings": WiseSettings},
     "control": {"settings": ControlSettings},
 }
 ROOT = "run_settings"
-NEUTRAL_GROUPS = ("trainer", "logger")
+NEUTRAL_GROUPS = ("trainer", "logger", "launcher")
 NEUTRAL_KEYS = ("outputs_dir", "study", "stage")
-OPEN = ("trainer.fit", "prompt.words")  # mappings that take any name
+OPEN = ("trainer.fit", "prompt.words", "launcher.extra")  # mappings that take any name
 LENGTHS = ("steps", "epochs", "tokens", "minutes")
 
 READ_FROM_PATH = ("tofro.text.corpus.read_corpus", "tofro.text.task.read_task")  # _target_s that are nothing without a path

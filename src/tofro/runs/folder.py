@@ -22,6 +22,10 @@ from typing import Any
 PACKAGES = ("tofro", "torch", "pytorch-lightning", "hydra-core", "omegaconf", "tokenizers", "scikit-learn", "numpy")
 
 
+class Held(ValueError):
+    """Another process is running this config: what it makes will be there when it is done."""
+
+
 @dataclass(frozen=True)
 class Result:
     """A finished run: its folder, what result.json says, and whether it was there already."""
@@ -52,14 +56,27 @@ def read_result(folder: Path) -> dict[str, Any] | None:
         data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path}: not valid JSON ({error}); delete the file and the run resumes") from None
+    if not isinstance(data, dict) or "id" not in data:
+        raise ValueError(f"{path}: not the result of a run; delete the file and the run resumes")
     return data
 
 
 def check_identity(folder: Path, identity: dict[str, Any]) -> None:
     """Compare the full identity with the one that made the folder: eight hex digits could, in principle, collide."""
-    path = folder / "identity.json"
-    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != json.loads(json.dumps(identity)):
+    if kept_identity(folder) not in (None, json.loads(json.dumps(identity))):
         raise ValueError(f"{folder}: holds a run with another config under the same id; move the folder away and run again")
+
+
+def kept_identity(folder: Path) -> dict[str, Any] | None:
+    """Return what the run in ``folder`` is made of, None where nothing has begun; ValueError where the file is broken."""
+    path = folder / "identity.json"
+    try:
+        kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ValueError(f"{path}: not valid JSON ({error}); delete the file, and the run writes it anew") from None
+    return kept
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -75,13 +92,13 @@ def write_json(path: Path, data: Any) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder for this process; ValueError where another one is running the same config."""
+    """Hold the folder for this process; :class:`Held` where another one is running the same config."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ValueError(f"{folder}: another process is running this config; wait for it, or stop it") from None
+            raise Held(f"{folder}: another process is running this config; wait for it, or stop it") from None
         yield
 
 

@@ -29,6 +29,7 @@ from tofro.runs.ranks import RankFailed
 from tofro.runs.signals import SIGNALS, Stopped
 
 LAUNCHER = "TOFRO_LAUNCHER"  # environment of a rank: the process number of who started it
+CORES = "TOFRO_CORES"  # environment of a study's worker: the cores that are its share
 PATIENCE = 600  # seconds that ranks have after a stop signal, to save what they have computed
 
 
@@ -68,8 +69,7 @@ def launch(folder: Path, count: int, threads: int | None, overrides: Sequence[st
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     arguments = ["-m", "tofro.runs.rank", *(f"--trust={prefix}" for prefix in trusted()), "--", str(folder), *overrides]
-    share = threads or max(1, (os.cpu_count() or 1) // count)
-    with tempfile.TemporaryDirectory(prefix="tofro-ranks-") as notes, _stage(OMP_NUM_THREADS=str(share)):
+    with tempfile.TemporaryDirectory(prefix="tofro-ranks-") as notes, _stage(_threads(threads, count)):
         config = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
@@ -91,10 +91,19 @@ def launch(folder: Path, count: int, threads: int | None, overrides: Sequence[st
             raise explain({rank: (each.exitcode, each.error_file_data) for rank, each in failed.failures.items()}) from None
 
 
+def _threads(threads: int | None, count: int) -> dict[str, str]:
+    """Return the environment that says how many threads each of ``count`` ranks has: what the user says, else an even share."""
+    cores = os.environ.get(CORES)
+    if cores is None and "OMP_NUM_THREADS" in os.environ:
+        return {}
+    return {"OMP_NUM_THREADS": str(threads or max(1, int(cores or os.cpu_count() or 1) // count))}
+
+
 @contextmanager
-def _stage(**environment: str) -> Iterator[None]:
+def _stage(environment: dict[str, str]) -> Iterator[None]:
     """Give the ranks their environment; keep the agent's log to itself and put the signal handlers back afterwards."""
-    added = {LAUNCHER: str(os.getpid()), **{name: value for name, value in environment.items() if name not in os.environ}}
+    added = {LAUNCHER: str(os.getpid()), **environment}
+    before = {name: os.environ[name] for name in added if name in os.environ}
     handlers: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
     os.environ.update(added)
     disabled = logging.root.manager.disable
@@ -105,6 +114,7 @@ def _stage(**environment: str) -> Iterator[None]:
         logging.disable(disabled)
         for name in added:
             del os.environ[name]
+        os.environ.update(before)
         for number, handler in handlers.items():
             signal.signal(number, handler)
 

@@ -1,45 +1,34 @@
-"""What a study's plan is made of: its file as data, one planned run, a stage's combinations, the floors beside a run.
+"""What a study's plan is made of: one planned run and where it lies, a stage's combinations, the floors beside a run.
 
-In: overrides. Out: configs and identities of runs that may not exist yet. Leaves out the file's reading and the running
-(study.py) and chains of runs (streams.py). Torch-free.
+In: overrides. Out: configs, identities and folders of runs that may not exist yet. Leaves out the file's reading (study_file.py),
+the plan as a whole (study.py) and chains of runs (streams.py). Torch-free.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tofro.config.compose import compose
+from tofro.config.errors import is_mistake
 from tofro.config.identity import Identity
+from tofro.runs.folder import kept_identity, read_result
 from tofro.runs.run import identify, outputs_of
+from tofro.runs.study_file import Study
 
 FLOORS = ("tfidf", "random_encoder")  # the rows that stand beside every classification table
-
-
-@dataclass
-class Study:
-    """A study file, read and checked."""
-
-    path: Path
-    title: str
-    claim: str = ""
-    shared: list[str] = field(default_factory=list)
-    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
-    floors: bool = True
-    expect: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """The study's folder name, here and under outputs_dir."""
-        return self.path.parent.name
+DONE, BEGUN, TO_DO, DAMAGED = "done", "begun", "to do", "damaged"
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One run of a study: the stage it belongs to, the overrides that make its config, and who it is."""
+    """One run of a study: the stage it belongs to, the overrides that make its config, who it is and where it lies."""
 
     stage: str
     overrides: tuple[str, ...]
@@ -47,15 +36,92 @@ class Planned:
     identity: Identity
     folder: Path
 
+    @property
+    def starts(self) -> tuple[Path, ...]:
+        """The folders that it starts from; the run's folder where one of its models is named."""
+        given = [Path(self.config[key]).expanduser() for key in ("init_from", "init_from_ft") if self.config[key]]
+        return tuple(path.parent.parent if path.parent.name == "models" else path for path in given)
 
-def planned_run(study: Study, stage: str, start: Path | None, overrides: list[str], earlier: dict[Path, Planned]) -> Planned:
-    """Return the run that ``overrides`` make; ``start`` is the folder it starts from, which a run of ``earlier`` will make."""
-    if start is not None:
-        overrides = [f"init_from={quoted(str(start))}", *overrides]
-    full = [*overrides, f"study={study.name}", f"stage={stage}"]
-    config = compose(full)
-    identity = identify(config, {str(folder): each.identity.id for folder, each in earlier.items()})
-    return Planned(stage, tuple(full), config, identity, outputs_of(config) / identity.name)
+    def state(self) -> str:
+        """Say how far the run is: done, begun, to do, or damaged, where its result can't be read."""
+        try:
+            finished = read_result(self.folder) is not None
+        except ValueError:
+            return DAMAGED
+        return DONE if finished else BEGUN if self.folder.exists() else TO_DO
+
+    def listed(self, home: Path) -> str:
+        """Return the run's folder as the study in ``home`` lists it: its name, or ``../<study>/<name>`` where another made it."""
+        return Path(os.path.relpath(self.folder, home)).as_posix()
+
+
+class Roster:
+    """The runs of a study, planned one after the other; each may start from those before it."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.runs: dict[Path, Planned] = {}  # by folder: equal identities are one run
+        self._known: dict[Path, Places] = {}
+
+    def add(self, stage: str, start: Path | None, overrides: Sequence[str]) -> Planned:
+        """Plan the run that ``overrides`` make and return it; ``start`` is the folder it starts from, which may not be there yet.
+
+        A run that another study under the same outputs_dir has made or begun lies there.
+        """
+        given = [f"init_from={quoted(str(start))}"] if start is not None else []
+        full = [*given, *overrides, f"study={self.study.name}", f"stage={stage}"]
+        with named(self.study, stage):
+            config = compose(full)
+            identity = identify(config, {str(folder): each.identity.id for folder, each in self.runs.items()})
+        home = outputs_of(config)
+        folder = self._places(home.parent).find(identity, home / identity.name)
+        if folder.parent != home:
+            full[-2] = f"study={folder.parent.name}"
+            config = compose(full)
+        made = Planned(stage, tuple(full), config, identity, folder)
+        self.runs.setdefault(folder, made)
+        return made
+
+    def _places(self, outputs: Path) -> Places:
+        if outputs not in self._known:
+            self._known[outputs] = Places(outputs)
+        return self._known[outputs]
+
+
+class Places:
+    """Where runs lie under an outputs_dir, whichever study made them."""
+
+    def __init__(self, outputs: Path) -> None:
+        """Look once: what begins to exist later is not seen."""
+        self.found: dict[str, list[Path]] = {}
+        studies = sorted(path for path in outputs.iterdir() if path.is_dir()) if outputs.is_dir() else []
+        for folder in (run for study in studies for run in study.iterdir()):
+            self.found.setdefault(folder.name, []).append(folder)
+
+    def find(self, identity: Identity, own: Path) -> Path:
+        """Return where the run lies: where it is finished, else where it was begun, else ``own``, which comes first each time."""
+        there = [folder for folder in self.found.get(identity.name, []) if folder != own and _holds(folder, identity)]
+        candidates = [*([own] if own.exists() else []), *there]
+        finished = [folder for folder in candidates if (folder / "result.json").exists()]
+        return (finished or candidates or [own])[0]
+
+
+def _holds(folder: Path, identity: Identity) -> bool:
+    try:
+        return kept_identity(folder) == json.loads(json.dumps(identity.full))
+    except (ValueError, OSError):  # damaged, or no folder
+        return False
+
+
+@contextmanager
+def named(study: Study, stage: str) -> Iterator[None]:
+    """Let a user's mistake inside the block name the study's file and stage."""
+    try:
+        yield
+    except ValueError as error:
+        if not is_mistake(error) or str(study.path) in str(error):
+            raise
+        raise ValueError(f"{study.path}: stages.{stage}: {error}") from None
 
 
 def quoted(text: str) -> str:
@@ -63,19 +129,16 @@ def quoted(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def combinations(study: Study, name: str, stage: dict[str, Any]) -> Iterator[list[str]]:
+def combinations(stage: dict[str, Any]) -> Iterator[list[str]]:
     """Yield the overrides of every combination of a stage's grid, its own overrides after them."""
-    for chosen in grid_of(study, name, stage):
+    for chosen in grid_of(stage):
         # groups first: `method=...` chooses options that the stage's own keys may then change
         yield [*chosen, *(stage.get("overrides") or [])]
 
 
-def grid_of(study: Study, name: str, stage: dict[str, Any]) -> Iterator[list[str]]:
+def grid_of(stage: dict[str, Any]) -> Iterator[list[str]]:
     """Yield every combination of a stage's grid as overrides."""
     grid = stage.get("grid") or {}
-    for key, values in grid.items():
-        if not isinstance(values, list) or not values:
-            raise ValueError(f"{study.path}: stages.{name}.grid.{key} must be a list of values")
     for values in itertools.product(*grid.values()):
         yield [f"{key}={'null' if value is None else value}" for key, value in zip(grid, values, strict=True)]
 

@@ -45,3 +45,33 @@ class LoggerSettings:
         "of wandb. auto: online where a key is known and the server answers, else offline; never a prompt",
         choices=("auto", "online", "offline"),
     )
+
+
+@dataclass
+class LauncherSettings:
+    """How a study's runs are carried out. A run by itself reads nothing of it."""
+
+    _target_: Optional[str] = setting(None, "function (settings, jobs) -> None that carries out what a study has to do")
+    workers: int = setting(
+        1, "runs of a study at a time: on this machine they share out cores and GPUs, on a cluster they are jobs", low=1
+    )
+
+
+@dataclass
+class SlurmSettings(LauncherSettings):
+    """What is asked of SLURM for each run."""
+
+    cluster: str = setting(
+        "slurm", "slurm, or local: the same jobs as processes of this machine, to try them out", choices=("slurm", "local")
+    )
+    partition: Optional[str] = setting(None, "partition; null leaves the cluster's choice")
+    account: Optional[str] = setting(None, "account that pays; null leaves the cluster's choice")
+    minutes: int = setting(60, "time limit of a job; a run that needs longer saves, goes back into the queue and resumes", low=1)
+    grace: int = setting(120, "seconds before the time limit at which a run is told to save", low=1)
+    requeues: int = setting(100, "how often a run that ran out of time goes back into the queue", low=0)
+    cpus: int = setting(2, "cores of a job", low=1)
+    gpus: int = setting(0, "GPUs of a job; set trainer.devices to as many", low=0)
+    memory_gb: Optional[float] = setting(None, "memory of a job in GB; null leaves the cluster's choice", above=0)
+    setup: list[str] = setting([], "shell commands before each job, such as `module load cuda`")
+    extra: Any = setting({}, "further parameters of sbatch by name, such as qos or constraint")
+    poll: float = setting(5.0, "seconds between two looks at the queue", above=0)

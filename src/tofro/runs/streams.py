@@ -20,11 +20,9 @@ from omegaconf import DictConfig
 from tofro.config.compose import compose
 from tofro.config.errors import ConfigError
 from tofro.config.identity import data_name
-from tofro.runs.planning import Planned, Study, floors_beside, grid_of, planned_run, quoted
+from tofro.runs.planning import Planned, Roster, floors_beside, grid_of, named, quoted
+from tofro.runs.study_file import Study
 
-STREAM_KEYS = {"tasks", "arms"}
-ARM_KEYS = {"overrides", "goes_on"}
-MODELS = ("pre", "ft")
 PROBE_ROWS = 2000  # training rows that a probe uses at most (measures/probes.py: ROWS), the same ones out of any larger choice
 UNCHECKED = ("name", "path", "max_length", "train_rows")  # a probe's examples don't depend on these, or they are checked apart
 
@@ -51,8 +49,8 @@ class Stream:
     tasks: tuple[tuple[str, str], ...]
     chains: tuple[Chain, ...]
 
-    def as_json(self) -> dict[str, Any]:
-        """What a report must know, for study.json."""
+    def as_json(self, home: Path) -> dict[str, Any]:
+        """What a report must know, for study.json in ``home``."""
         return {
             "stage": self.stage,
             "tasks": [{"name": name, "data": data} for name, data in self.tasks],
@@ -62,7 +60,7 @@ class Stream:
                     "start": chain.start,
                     "seed": chain.runs[0].config.seed,
                     "goes_on": chain.goes_on,
-                    "runs": [run.folder.name for run in chain.runs],
+                    "runs": [run.listed(home) for run in chain.runs],
                 }
                 for chain in self.chains
             ],
@@ -78,63 +76,32 @@ class Arm:
     goes_on: str | None = None
 
 
-def check_stream(where: str, stage: dict[str, Any]) -> None:
-    """Refuse a stream that is not one; ``where`` names file and stage."""
-    stream = stage["stream"]
-    if not isinstance(stream, dict) or set(stream) != STREAM_KEYS:
-        raise ValueError(f"{where}.stream needs the keys tasks and arms, and takes no other")
-    for key in ("tasks", "arms"):
-        if not isinstance(stream[key], dict) or not stream[key]:
-            raise ValueError(f"{where}.stream.{key} must be a mapping of names to lists of overrides")
-    if len(stream["tasks"]) < 2:
-        raise ValueError(f"{where}.stream.tasks must hold two tasks or more, in the order of their training")
-    for name, overrides in stream["tasks"].items():
-        if overrides is not None and not _are_overrides(overrides):
-            raise ValueError(f"{where}.stream.tasks.{name} must be a list of overrides, or nothing for task={name}")
-    for name, arm in stream["arms"].items():
-        if not _are_overrides(arm) and not (isinstance(arm, dict) and _are_overrides(arm.get("overrides"))):
-            raise ValueError(f"{where}.stream.arms.{name} must be a list of overrides, or a mapping with overrides and goes_on")
-        if isinstance(arm, dict) and set(arm) - ARM_KEYS:
-            raise ValueError(f"{where}.stream.arms.{name} takes overrides and goes_on, not {sorted(set(arm) - ARM_KEYS)[0]}")
-        if isinstance(arm, dict) and arm.get("goes_on", "pre") not in MODELS:
-            raise ValueError(f"{where}.stream.arms.{name}.goes_on must be pre or ft, the model that the next stage starts from")
-    given = any(text.startswith("init_from=") for text in stage.get("overrides") or [])
-    if not stage.get("init_from") and not given:
-        raise ValueError(f"{where} needs init_from: stage 0 of a stream is a pretrained encoder")
-
-
-def _are_overrides(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(text, str) for text in value)
-
-
-def plan_stream(
-    study: Study, name: str, starts: Sequence[Planned | None], overrides: list[str], planned: dict[Path, Planned]
-) -> Stream:
-    """Add every run of a stream to ``planned``, floors beside the stages' first ones, and return the stream."""
+def plan_stream(roster: Roster, name: str, starts: Sequence[Planned | None], overrides: list[str]) -> Stream:
+    """Add every run of a stream to ``roster``, floors beside the stages' first ones, and return the stream."""
+    study = roster.study
     stage = study.stages[name]
     tasks = {task: given if given is not None else [f"task={task}"] for task, given in stage["stream"]["tasks"].items()}
     chains: list[Chain] = []
     known: dict[tuple[str, ...], tuple[tuple[str, ...], list[list[str]]]] = {}  # what is probed, which is the same for every seed
     data: tuple[str, ...] = ()
     own = list(stage.get("overrides") or [])
-    for start, grid, arm in itertools.product(starts, list(grid_of(study, name, stage)), _arms(stage)):
+    for start, grid, arm in itertools.product(starts, list(grid_of(stage)), _arms(stage)):
         # the narrower comes later: the study, the stage, the grid, the arm, the task, the command line
         before, after = [*study.shared, *own, *grid, *arm.overrides], overrides
         decides = (str(arm.goes_on), *(text for text in before if not text.startswith("seed=")))
         if decides not in known:
             stages = [[*before, *task, *after] for task in tasks.values()]
-            known[decides] = _probes(f"{study.path}: stages.{name}.stream", stages, arm)
+            with named(study, name):
+                known[decides] = _probes(f"{study.path}: stages.{name}.stream", stages, arm)
         data, probes = known[decides]
         folder = start.folder if start is not None else None
         runs: list[Planned] = []
         for task, probed in zip(tasks.values(), probes, strict=True):
-            run = planned_run(study, name, folder, [*before, *task, *probed, *after], planned)
-            planned.setdefault(run.folder, run)
+            run = roster.add(name, folder, [*before, *task, *probed, *after])
             runs.append(run)
             folder = run.folder / "models" / arm.goes_on if arm.goes_on else run.folder
         for floor, needs_start in _floors(study, [*own, *grid], tasks.values(), start):
-            beside = planned_run(study, name, start.folder if needs_start and start else None, floor + overrides, planned)
-            planned.setdefault(beside.folder, beside)
+            roster.add(name, start.folder if needs_start and start else None, floor + overrides)
         others = [text for text in grid if not text.startswith("seed=")]
         chains.append(Chain(", ".join([arm.name, *others]), arm.goes_on, tuple(runs)))
     return Stream(name, tuple(zip(tasks, data, strict=True)), tuple(chains))

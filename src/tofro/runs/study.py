@@ -1,8 +1,9 @@
-"""A study: many runs under one claim. Plans, skips what is finished, runs the rest in one process.
+"""A study: many runs under one claim. Plans, skips what is finished, hands the rest to a launcher.
 
 In: a folder with ``study.yaml``. Out: run folders and ``study.json`` under ``<outputs_dir>/<study>/``, for the report. A stage
-that starts from another stage's models names that stage; the models are found by the config that makes them, never by date. What
-a plan is made of is in planning.py, stages that are chains of runs in streams.py.
+that starts from another stage's models names that stage; the models are found by the config that makes them, never by date, and a
+run that another study under the same outputs_dir has made is used. The file is read in study_file.py, what a plan is made of is
+in planning.py, stages that are chains of runs in streams.py; runs are carried out by local.py or slurm.py.
 Planning is torch-free, so a study whose runs are all finished answers at once.
 """
 
@@ -11,20 +12,21 @@ from __future__ import annotations
 import itertools
 import shlex
 import sys
-import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-import yaml
+from tofro.config.build import build
+from tofro.runs.estimate import Costs, Estimate, estimate, spell
+from tofro.runs.folder import write_json
+from tofro.runs.jobs import Jobs
+from tofro.runs.plan_checks import check_plan, check_start
+from tofro.runs.planning import DONE, Planned, Roster, combinations, floors_beside
+from tofro.runs.streams import Stream, plan_stream
+from tofro.runs.study_file import Study, read_study
 
-from tofro.runs.folder import read_result, write_json
-from tofro.runs.planning import Planned, Study, combinations, floors_beside, planned_run
-from tofro.runs.run import run
-from tofro.runs.streams import Stream, check_stream, plan_stream
-
-STAGE_KEYS = {"init_from", "overrides", "grid", "stream"}
-STUDY_KEYS = {"title", "claim", "shared", "stages", "floors", "expect"}
+__all__ = ["Plan", "Planned", "Studied", "lay_out", "plan", "read_study", "run_study"]
 
 
 @dataclass(frozen=True)
@@ -35,42 +37,12 @@ class Plan:
     streams: tuple[Stream, ...] = ()
 
 
-def read_study(folder: Path) -> Study:
-    """Read ``study.yaml``; ValueError names the file and the key that is wrong."""
-    path = folder if folder.suffix == ".yaml" else folder / "study.yaml"
-    if not path.is_file():
-        raise ValueError(f"{path}: there is no study file; give a folder with a study.yaml, such as experiments/quickstart")
-    try:
-        data = yaml.safe_load(path.read_bytes())
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not valid YAML: {error}") from None
-    if not isinstance(data, dict) or "title" not in data or not data.get("stages"):
-        raise ValueError(f"{path}: needs a title and at least one stage under stages")
-    _only(path, "", data, STUDY_KEYS)
-    _typed(path, "", data, {"stages": dict, "shared": list, "expect": dict, "floors": bool})
-    for name, stage in data["stages"].items():
-        _typed(path, "stages.", data["stages"], {name: dict})
-        _only(path, f"stages.{name}.", stage, STAGE_KEYS)
-        _typed(path, f"stages.{name}.", stage, {"init_from": str, "overrides": list, "grid": dict})
-        if "stream" in stage:
-            check_stream(f"{path}: stages.{name}", stage)
-        earlier = list(data["stages"])[: list(data["stages"]).index(name)]
-        if stage.get("init_from") and stage["init_from"] not in earlier:
-            raise ValueError(f"{path}: stages.{name}.init_from names {stage['init_from']!r}, which is no earlier stage")
-    return Study(path=path.resolve(), **data)
+class Studied(NamedTuple):
+    """What came of a study: the folder of its report, how many runs failed and how many were made."""
 
-
-def _only(path: Path, prefix: str, data: dict[str, Any], known: set[str]) -> None:
-    unknown = sorted(set(data) - known)
-    if unknown:
-        raise ValueError(f"{path}: unknown key {prefix}{unknown[0]}; known are {', '.join(sorted(known))}")
-
-
-def _typed(path: Path, prefix: str, data: dict[str, Any], types: dict[str, type]) -> None:
-    words = {dict: "a mapping", list: "a list", bool: "true or false", str: "text"}
-    for name, kind in types.items():
-        if name in data and not isinstance(data[name], kind):
-            raise ValueError(f"{path}: {prefix}{name} must be {words[kind]}, not {data[name]!r}")
+    place: Path
+    failed: int
+    made: int
 
 
 def plan(study: Study, overrides: list[str]) -> list[Planned]:
@@ -79,39 +51,47 @@ def plan(study: Study, overrides: list[str]) -> list[Planned]:
 
 
 def lay_out(study: Study, overrides: list[str]) -> Plan:
-    """Return the runs of :func:`plan` with the streams among them."""
-    planned: dict[Path, Planned] = {}
+    """Return the runs of :func:`plan` with the streams among them. ValueError names what is wrong with the study."""
+    roster = Roster(study)
     by_stage: dict[str, list[Planned]] = {}
     streams: list[Stream] = []
+    ends: dict[str, list[Planned]] = {}  # what a later stage starts from
     for name, stage in study.stages.items():
-        starts: list[Planned | None] = list(by_stage[stage["init_from"]]) if stage.get("init_from") else [None]
+        starts: list[Planned | None] = list(ends[stage["init_from"]]) if stage.get("init_from") else [None]
+        check_start(study, name, [start for start in starts if start is not None])
         if "stream" in stage:
-            streams.append(plan_stream(study, name, starts, overrides, planned))
-            by_stage[name] = [chain.runs[-1] for chain in streams[-1].chains]
+            streams.append(plan_stream(roster, name, starts, overrides))
+            by_stage[name] = [run for chain in streams[-1].chains for run in chain.runs]
+            ends[name] = [chain.runs[-1] for chain in streams[-1].chains]
             continue
-        for start, combination in itertools.product(starts, combinations(study, name, stage)):
+        made: list[Planned] = []
+        by_stage[name] = ends[name] = made
+        for start, combination in itertools.product(starts, combinations(stage)):
             folder = start.folder if start is not None else None
-            made = planned_run(study, name, folder, [*study.shared, *combination, *overrides], planned)
-            by_stage.setdefault(name, []).append(made)
-            planned.setdefault(made.folder, made)
+            made.append(roster.add(name, folder, [*study.shared, *combination, *overrides]))
             for floor, needs_start in floors_beside(study, combination, start):
-                made = planned_run(study, name, folder if needs_start else None, [*study.shared, *floor, *overrides], planned)
-                planned.setdefault(made.folder, made)
-    return Plan(tuple(planned.values()), tuple(streams))
+                roster.add(name, folder if needs_start else None, [*study.shared, *floor, *overrides])
+    runs = tuple(roster.runs.values())
+    check_plan(study, by_stage, runs, overrides)
+    return Plan(runs, tuple(streams))
 
 
-def run_study(folder: Path, overrides: list[str], dry_run: bool = False) -> tuple[Path, int]:
-    """Run what is not finished. Returns the folder of the study's runs and how many failed; the others have run all the same."""
+def run_study(folder: Path, overrides: list[str], dry_run: bool = False) -> Studied:
+    """Run what is not finished; a run that fails stops none but those that start from it. ``dry_run`` prints the plan alone."""
     study = read_study(folder)
     laid_out = lay_out(study, overrides)
-    runs = laid_out.runs
-    todo = [each for each in runs if read_result(each.folder) is None]
-    print(f"{study.title}: {len(runs)} runs, {len(runs) - len(todo)} finished, {len(todo)} to do", file=sys.stderr)
-    place = runs[0].folder.parent
+    runs, states = laid_out.runs, {run.folder: run.state() for run in laid_out.runs}
+    todo = [run for run in runs if states[run.folder] != DONE]
+    outputs = Path(runs[0].config.outputs_dir).expanduser().resolve()
+    place, launcher = outputs / study.name, runs[0].config.launcher
+    costs = Costs(outputs) if todo or dry_run else None
+    seconds = {run.folder: costs.of(run) if costs else None for run in runs}
+    cost = estimate(todo, seconds, launcher.workers)
+    told = f", {cost}" if todo else ""
+    print(f"{study.title}: {len(runs)} runs, {len(runs) - len(todo)} finished, {len(todo)} to do{told}", file=sys.stderr)
     if dry_run:
-        for each in runs:
-            print(f"{'to do' if each in todo else 'done':>6}  {each.stage:<10} {each.identity.name}")
-        return place, 0
+        _show_plan(laid_out.runs, states, seconds, place, cost)
+        return Studied(place, 0, 0)
     place.mkdir(parents=True, exist_ok=True)
     write_json(
         place / "study.json",
@@ -120,23 +100,30 @@ def run_study(folder: Path, overrides: list[str], dry_run: bool = False) -> tupl
             "claim": study.claim,
             "command": shlex.join(["tofro", "study", str(folder), *overrides]),
             "expect": study.expect,
-            "runs": [each.folder.name for each in runs],
-            "streams": [stream.as_json() for stream in laid_out.streams],
+            "runs": [each.listed(place) for each in runs],
+            "streams": [stream.as_json(place) for stream in laid_out.streams],
         },
     )
-    return place, _run_all(todo)
+    jobs = Jobs(todo, place, seconds, launcher.workers)
+    if todo:
+        build(launcher, jobs)
+    return Studied(place, jobs.failed, jobs.made)
 
 
-def _run_all(todo: list[Planned]) -> int:
-    failed = 0
-    for number, each in enumerate(todo, start=1):
-        print(f"[{number}/{len(todo)}] {each.identity.name}", file=sys.stderr, flush=True)
-        try:
-            run(each.config, list(each.overrides))
-        except ValueError as error:
-            failed += 1
-            print(f"  failed: {error}", file=sys.stderr, flush=True)
-        except Exception:  # a bug, or memory that ran out: the other runs have a right to run
-            failed += 1
-            traceback.print_exc()
-    return failed
+def _show_plan(
+    runs: Sequence[Planned], states: dict[Path, str], seconds: dict[Path, float | None], place: Path, cost: Estimate
+) -> None:
+    """Print a line for each run: its state, stage, folder, what it starts from and what it will take."""
+    stages = max(len(str(run.stage)) for run in runs)
+    width = max(len(run.listed(place)) for run in runs)
+    for run in runs:
+        left = "" if states[run.folder] == DONE else _spelt(seconds[run.folder])
+        start = "".join(f"  from {path.name}" for path in dict.fromkeys(run.starts))
+        line = f"{states[run.folder]:>7}  {run.stage:<{stages}}  {run.listed(place):<{width}}  {left:>10}{start}"
+        print(line.rstrip())
+    if any(state != DONE for state in states.values()):
+        print(f"to do: {cost}")
+
+
+def _spelt(seconds: float | None) -> str:
+    return "unknown" if seconds is None else f"~ {spell(seconds)}"

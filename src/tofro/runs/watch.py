@@ -6,7 +6,10 @@ that started it, is gone. A rank on another machine is missed by the network, wh
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -15,6 +18,7 @@ from pathlib import Path
 EVERY = 0.5  # seconds between looks
 GRACE = 4.0  # seconds to leave by oneself, by the error that the broken connection makes
 LEFT_BEHIND = 1  # exit code
+_PDEATHSIG = 1  # name of prctl(2)
 
 
 class Watch:
@@ -38,6 +42,13 @@ class Watch:
                 time.sleep(GRACE)
                 if not self._stopped.is_set():
                     os._exit(LEFT_BEHIND)
+
+
+def die_with_parent() -> None:
+    """Let the system kill this process when the one that started it is gone, busy as it may be; where the system can (Linux)."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None) if sys.platform == "linux" else None
+    if prctl is not None:
+        prctl(_PDEATHSIG, signal.SIGKILL)
 
 
 def _alive(process: int) -> bool:
