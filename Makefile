@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help quickstart test test-all check bench clean
+.PHONY: help quickstart paper test test-all check bench clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -22,6 +22,10 @@ $(VENV)/.dev: $(VENV)/.core
 
 quickstart: $(VENV)/.core  ## pretrain, adapt four ways, compare: at most five minutes on two cores
 	$(BIN)/tofro study experiments/quickstart
+
+paper: $(VENV)/.core  ## from nothing to a paper's table and figure, in outputs/paper/paper
+	$(BIN)/tofro study experiments/paper
+	$(BIN)/tofro report outputs/paper --paper --figures
 
 test: $(VENV)/.dev  ## the tests, without the slow ones
 	$(BIN)/python -m pytest -m 'not slow'

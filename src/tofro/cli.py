@@ -1,9 +1,9 @@
 """The command ``tofro``: verbs, their arguments and exit codes.
 
-In: the words after ``tofro``. Out: an exit code: 0 done, 1 a bug, 2 a mistake of the user, 130 Ctrl-C, 143 another stop signal
-(SIGTERM, SIGUSR1, SIGUSR2). Each verb imports what it needs when it is called, so that help and mistakes answer at once; torch
-comes only with something to compute. A ValueError that tofro itself raises is the user's to mend and is shown without a
-traceback; anything else is a bug and keeps it.
+In: the words after ``tofro``. Out: an exit code: 0 done, 1 a bug or a result that did not come out again, 2 a mistake of the
+user, 130 Ctrl-C, 143 another stop signal (SIGTERM, SIGUSR1, SIGUSR2). Each verb imports what it needs when it is called, so that
+help and mistakes answer at once; torch comes only with something to compute. A ValueError that tofro itself raises is the user's
+to mend and is shown without a traceback; anything else is a bug and keeps it.
 """
 
 from __future__ import annotations
@@ -243,7 +243,14 @@ def _study(arguments: argparse.Namespace) -> int:
     return MISTAKE if failed else DONE
 
 
-REPORT_FILES = {"html": "report.html", "latex": "tables.tex", "markdown": "tables.md", "csv": "tables"}
+REPORT_FILES = {
+    "html": "report.html",
+    "latex": "tables.tex",
+    "markdown": "tables.md",
+    "csv": "tables",
+    "figures": "figures",
+    "paper": "paper",
+}
 
 
 def _report_parser() -> argparse.ArgumentParser:
@@ -251,18 +258,37 @@ def _report_parser() -> argparse.ArgumentParser:
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="run folders, or folders that hold some")
     for name, file in REPORT_FILES.items():
         parser.add_argument(f"--{name}", metavar="PATH", help=f"write it too; --{name} alone: {file} in the first DIR")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="instead: run the smallest run in DIR again and say whether its result is the same; exit code 1 where it is not",
+    )
     return parser
 
 
 def _report(arguments: argparse.Namespace) -> int:
+    if arguments.check:
+        return _check(arguments)
     from tofro.reports.report import report
 
-    paths = {}
+    paths: dict[str, Any] = {}
     for name, file in REPORT_FILES.items():
         asked = getattr(arguments, name)
         paths[name] = None if asked is None else Path(asked) if asked else arguments.folders[0] / file
-    report(arguments.folders, html=paths["html"], latex=paths["latex"], csv=paths["csv"], markdown=paths["markdown"])
+    report(arguments.folders, **paths)
     return DONE
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    """Run a study's smallest run again; a result that does not come out again ends as a bug does, with 1."""
+    if len(arguments.folders) > 1 or any(getattr(arguments, name) is not None for name in REPORT_FILES):
+        raise ValueError("--check takes one DIR and writes nothing; call `tofro report` again for the rest")
+    _refuse_ranks("report --check")
+    from tofro.reports.check import check, show
+
+    checked = check(arguments.folders[0])
+    show(checked)
+    return DONE if checked.holds else BUG
 
 
 def _doctor_parser() -> argparse.ArgumentParser:

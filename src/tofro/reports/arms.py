@@ -105,13 +105,26 @@ def reference_arm(arms: Sequence[Arm]) -> Arm | None:
     return next((arm for arm in arms if arm.method == "full"), None)
 
 
+def same_score(one: Arm, other: Arm) -> bool:
+    """Whether two arms' primary metrics are one quantity, of whichever encoder: an accuracy is no probe."""
+    left, right = (parse_metric(arm.score or "") for arm in (one, other))
+    return (left.split, left.what) == (right.split, right.what)
+
+
+def comparable(arms: Sequence[Arm]) -> list[Arm]:
+    """Return the arms whose primary metric is that of `full`, or of the first arm that has one: what one axis can show."""
+    scored = [arm for arm in arms if arm.score is not None]
+    reference = reference_arm(scored) or next(iter(scored), None)
+    return [arm for arm in scored if reference is not None and same_score(arm, reference)]
+
+
 def differences(arm: Arm, reference: Arm, metric: str | None = None) -> list[tuple[RunRecord, float]]:
     """Return ``arm - reference`` paired by seed, or by starting point and seed where an arm has several starting points.
 
-    ``metric`` is the arms' own primary metric where it is None. Empty where an arm has no seeds, or several runs of one unit:
-    then nothing says which run belongs to which.
+    ``metric`` is the arms' own primary metric where it is None. Empty where these are two quantities, where an arm has no seeds,
+    or several runs of one unit: then nothing says which run belongs to which.
     """
-    if arm.method in SEEDLESS or reference.method in SEEDLESS:
+    if arm.method in SEEDLESS or reference.method in SEEDLESS or (metric is None and not same_score(arm, reference)):
         return []
     starts = [{start_of(run) for run in one.runs} for one in (arm, reference)]
     by_start = max(map(len, starts)) > 1

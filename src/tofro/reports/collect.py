@@ -241,8 +241,8 @@ def _read_object(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_curves(run: RunRecord) -> dict[str, Curve]:
-    """Return the curves in ``metrics.jsonl`` by metric name; without the file, none.
+def read_curves(run: RunRecord, names: Sequence[str] = ()) -> dict[str, Curve]:
+    """Return the curves in ``metrics.jsonl`` by metric name, those of ``names`` or all; without the file, none.
 
     A torn last line is what a run in progress looks like and is passed over there; anywhere else it is a ValueError.
     """
@@ -262,6 +262,6 @@ def read_curves(run: RunRecord) -> dict[str, Curve]:
                 break
             raise ValueError(f"{path}:{number}: malformed line ({error})") from error
         for name, value in row.items():
-            if "/" in name and isinstance(value, int | float):
+            if (name in names if names else "/" in name) and isinstance(value, int | float):
                 rows.setdefault(name, []).append((step, seconds, value))
     return {name: Curve(*np.asarray(points, dtype=float).T) for name, points in rows.items()}

@@ -19,25 +19,30 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from tofro.reports import formats
-from tofro.reports.arms import FLOORS, SEEDLESS, arms_of, floors_of, tasks_of
-from tofro.reports.cells import slug
+from tofro.reports.arms import FLOORS, SEEDLESS, arms_of, comparable, floors_of, tasks_of
+from tofro.reports.cells import SHOWN_POINTS, slug
 from tofro.reports.collect import Collection, RunRecord
+from tofro.reports.drawing import Figure
 from tofro.reports.encoder_tables import PAIR, pair_count, unigram_gain
-from tofro.reports.figures import Figure
 from tofro.reports.formats import parse_metric
+from tofro.reports.knob_figures import KNOBS
 from tofro.reports.layout import Table, to_csv
+from tofro.reports.overview import overview_table
 from tofro.reports.statistics import proportion_interval
 from tofro.reports.stream_tables import prefix
 from tofro.reports.verdict import Verdict
 
+PLAIN = "/:;,=?@!$*+-._~"  # what a data URI in an attribute may hold as it is
+
 
 @dataclass(frozen=True)
 class Fact:
-    """A number worth reading first."""
+    """A number worth reading first; ``anchor`` is the part of the page that it comes from."""
 
     label: str
     value: str
     remark: str
+    anchor: str = "at-runs"
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,11 @@ class Section:
     title: str
     tables: tuple[Table, ...]
     figures: tuple[Figure, ...]
+
+    @property
+    def anchor(self) -> str:
+        """Where links to the section lead."""
+        return f"at-{slug(self.title)}"
 
 
 def render_page(
@@ -72,14 +82,18 @@ def render_page(
     study = collection.studies[0] if len(collection.studies) == 1 else None
     title = study.title if study else " and ".join(one.title for one in collection.studies) or "Runs"
     commands = {str(run.folder): run.command for run in collection.runs}
+    places = {str(run.folder): f"run-{number}" for number, run in enumerate(collection.runs)}
     return environment.get_template("page.html.j2").render(
         title=title,
         study=study,
         verdicts=verdicts,
         facts=facts(collection.runs),
         sections=sections(collection, tables, figures),
+        overview=overview_table(collection),
         runs=runs,
         commands=commands,
+        places=places,
+        shown_points=SHOWN_POINTS,
         unfinished=len(collection.unfinished),
         notes=collection.notes,
         run_notes=[(run, note) for run in collection.runs for note in run.notes],
@@ -95,7 +109,7 @@ def relative_link(folder: Path, target: Path) -> str:
 
 def data_uri(text: str, kind: str) -> str:
     """A download that the page carries itself."""
-    return f"data:{kind};charset=utf-8,{quote(text, safe='')}"
+    return f"data:{kind};charset=utf-8,{quote(text, safe=PLAIN)}"
 
 
 def sections(collection: Collection, tables: Sequence[Table], figures: Sequence[Figure]) -> list[Section]:
@@ -103,9 +117,10 @@ def sections(collection: Collection, tables: Sequence[Table], figures: Sequence[
     found = [Section("Pretraining", *_named(tables, figures, ("pretraining", "pretraining-loss")))]
     for task in tasks_of(collection.runs):
         name = slug(task)
-        about_methods = tuple(f"{kind}-{name}" for kind in ("methods", "differences", "scores", "curves"))
+        about_methods = [f"{kind}-{name}" for kind in ("methods", "differences", "scores", "cost", "curves")]
+        about_methods += [f"over-{slug(knob.key)}-{name}" for knob in KNOBS]
         found.append(Section(f"Methods on {task}", *_named(tables, figures, about_methods)))
-        about_pre = tuple(f"{kind}-{name}" for kind in ("flow-back", "mechanism"))
+        about_pre = [f"{kind}-{name}" for kind in ("flow-back", "mechanism")]
         found.append(Section(f"What {task} did to pre", *_named(tables, figures, about_pre)))
     for stream in (stream for study in collection.studies for stream in study.streams):
         begun = prefix(stream.stage)
@@ -131,14 +146,16 @@ def facts(runs: Sequence[RunRecord]) -> list[Fact]:
 def _score_facts(runs: Sequence[RunRecord]) -> list[Fact]:
     found: list[Fact] = []
     for task in tasks_of(runs)[:1]:
-        arms = [arm for arm in arms_of(runs, task) if arm.method not in {*FLOORS, *SEEDLESS} and arm.points(arm.score)]
+        alike = comparable(arms_of(runs, task))
+        arms = [arm for arm in alike if arm.method not in {*FLOORS, *SEEDLESS} and arm.points(arm.score)]
         majority = floors_of(arms).get("majority")
         for arm in sorted(arms, key=lambda arm: arm.method not in ("full", "two_way"))[:2]:
             values = [value for _, value in arm.points(arm.score)]
             metric = parse_metric(arm.score or "")
             remark = f"{metric.split} {metric.title} on {task}, {len(values)} run{'s' if len(values) != 1 else ''}"
             remark += f"; majority class {formats.measured(majority[0][1], metric)}" if majority else ""
-            found.append(Fact(arm.label, formats.measured(math.fsum(values) / len(values), metric), remark))
+            mean = math.fsum(values) / len(values)
+            found.append(Fact(arm.label, formats.measured(mean, metric), remark, f"at-Methods-on-{slug(task)}"))
     return found
 
 
@@ -146,12 +163,13 @@ def _pretraining_facts(runs: Sequence[RunRecord]) -> list[Fact]:
     found: list[Fact] = []
     for run in [run for run in runs if run.method == "pretrain"][:1]:
         if (gain := unigram_gain(run)) is not None:
-            found.append(Fact("below unigram", f"{formats.nats(gain)} nats", "held-out MLM loss against word frequencies alone"))
+            remark = "held-out MLM loss against word frequencies alone"
+            found.append(Fact("below unigram", f"{formats.nats(gain)} nats", remark, "at-Pretraining"))
         share, count = run.metrics.get(PAIR), pair_count(run)
         if share is not None and count:
             interval = proportion_interval(share, int(count))
             span = formats.span(interval.low, interval.high, parse_metric(PAIR))
-            found.append(Fact("pair accuracy", formats.points(share), f"95% interval {span} of {count:,.0f}"))
+            found.append(Fact("pair accuracy", formats.points(share), f"95% interval {span} of {count:,.0f}", "at-Pretraining"))
     return found
 
 

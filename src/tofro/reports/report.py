@@ -1,7 +1,7 @@
-"""The report over runs: tables in the terminal and, where asked for, a page, LaTeX, CSV and Markdown.
+"""The report over runs: tables in the terminal and, where asked for, a page, LaTeX, CSV, Markdown, figures, a paper's two files.
 
 In: run folders or folders of runs. Out: :class:`Report`, and the files. Reads result files only; torch is never imported,
-matplotlib only for the page.
+matplotlib only for the page and the figures.
 """
 
 from __future__ import annotations
@@ -11,15 +11,20 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
 
 from tofro.reports.collect import Collection, collect
 from tofro.reports.layout import Table, escape_markdown, to_csv, to_latex, to_markdown, to_rich
+from tofro.reports.overview import overview_table
 from tofro.reports.tables import all_tables, run_table
 from tofro.reports.variants import name_variants
 from tofro.reports.verdict import Verdict, judge
+
+if TYPE_CHECKING:
+    from tofro.reports.drawing import Figure
 
 MARKS = {True: "✓ ", False: "✗ ", None: ""}  # of a clause that holds, fails, is not judged
 
@@ -52,21 +57,25 @@ def report(
     csv: Path | None = None,
     console: Console | None = None,
     markdown: Path | None = None,
+    figures: Path | None = None,
+    paper: Path | None = None,
 ) -> Report:
     """Print the tables of the runs under ``folders`` and write what is asked for.
 
-    ``html``, ``latex`` and ``markdown`` are files, ``csv`` a folder that gets a file per table. ``console`` is where tables are
+    ``html``, ``latex`` and ``markdown`` are files; ``csv`` is a folder that gets a file per table, ``figures`` one that gets each
+    figure as SVG, PDF and CSV, ``paper`` one that gets ``table.tex`` and ``figure.pdf``. ``console`` is where tables are
     printed; give a quiet one to print nothing. Raises ValueError that names the file where something can't be read.
     """
-    if csv is not None and csv.is_file():
-        raise ValueError(f"{csv}: is a file; --csv names a folder, which gets one file per table")
+    for name, place in (("csv", csv), ("figures", figures), ("paper", paper)):
+        if place is not None and place.is_file():
+            raise ValueError(f"{place}: is a file; --{name} names a folder, which gets several files")
     collection = collect(folders)
     collection = replace(collection, runs=name_variants(collection.runs))
     tables = tuple(all_tables(collection))
     verdicts = tuple(judge(collection.runs))
     made = Report(collection, tables, verdicts)
     show(made, console or Console())
-    files: dict[Path, str] = {}
+    files: dict[Path, str | bytes] = {}
     if html is not None:
         files[html] = _page(made, html.parent)
     if latex is not None:
@@ -75,8 +84,12 @@ def report(
         files[markdown] = made.markdown
     if csv is not None:
         files |= {csv / f"{table.name}.csv": to_csv(table) for table in (*tables, run_table(collection))}
-    for path, text in files.items():
-        _write(path, text)
+    if figures is not None:
+        files |= _figure_files(made, figures)
+    if paper is not None:
+        files |= _paper_files(made, paper)
+    for path, content in files.items():
+        _write(path, content)
     return Report(collection, tables, verdicts, tuple(files))
 
 
@@ -111,21 +124,43 @@ def show(made: Report, console: Console) -> None:
 
 
 def _page(made: Report, folder: Path) -> str:
-    from tofro.reports.figures import all_figures
     from tofro.reports.page import render_page
+
+    return render_page(made.collection, made.tables, made.verdicts, _drawn(made.collection), run_table(made.collection), folder)
+
+
+def _drawn(collection: Collection) -> list[Figure]:
+    from tofro.reports.figures import all_figures
     from tofro.reports.stream_figure import stream_figures
 
-    figures = [*all_figures(made.collection), *stream_figures(made.collection)]
-    return render_page(made.collection, made.tables, made.verdicts, figures, run_table(made.collection), folder)
+    return [*all_figures(collection), *stream_figures(collection)]
 
 
-def _write(path: Path, text: str) -> None:
+def _figure_files(made: Report, folder: Path) -> dict[Path, str | bytes]:
+    """Every figure of the page, thrice."""
+    files: dict[Path, str | bytes] = {}
+    for figure in _drawn(made.collection):
+        files |= {folder / f"{figure.name}.{kind}": getattr(figure, kind) for kind in ("svg", "pdf", "csv")}
+    return files
+
+
+def _paper_files(made: Report, folder: Path) -> dict[Path, str | bytes]:
+    """What a paper takes in: one table, one figure, and the figure's data."""
+    from tofro.reports.figures import paper_figure
+
+    table, figure = overview_table(made.collection), paper_figure(made.collection)
+    if table is None or figure is None:
+        raise ValueError("--paper: no run here has a score on a task; give a folder of runs that fine-tune or prompt")
+    return {folder / "table.tex": to_latex(table), folder / "figure.pdf": figure.pdf, folder / "figure.csv": figure.csv}
+
+
+def _write(path: Path, content: str | bytes) -> None:
     """Write through a sibling, so that a reader sees the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content if isinstance(content, bytes) else content.encode("utf-8"))
         os.chmod(name, 0o644)
         os.replace(name, path)
     except BaseException:

@@ -1,6 +1,6 @@
 """A stream's matrices as heat maps, one panel per arm: what each stage did to every task.
 
-In: a collection. Out: :class:`tofro.reports.figures.Figure`. Cells are vector rectangles that show the page's paper through, so
+In: a collection. Out: :class:`tofro.reports.drawing.Figure`. Cells are vector rectangles that show the page's paper through, so
 that light and dark both keep them legible. Imports matplotlib: lazily used.
 """
 
@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 
 from tofro.reports.collect import Collection
 from tofro.reports.continual import Stream, StreamArm, streams_of
-from tofro.reports.figures import STYLE, TEXT, WIDTH, Figure, finish
+from tofro.reports.drawing import STYLE, TEXT, WIDTH, Figure, finish
 from tofro.reports.stream_tables import prefix
 
 UP, DOWN = "#2f7fc1", "#d9601a"  # told apart under the common colour-vision deficiencies

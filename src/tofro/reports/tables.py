@@ -13,6 +13,7 @@ from tofro.reports.arms import (
     SEEDLESS,
     Arm,
     arms_of,
+    comparable,
     compare_runs,
     differences,
     floors_of,
@@ -25,13 +26,15 @@ from tofro.reports.collect import Collection, RunRecord
 from tofro.reports.encoder_tables import flow_table, mechanism_table, pretraining_table
 from tofro.reports.formats import MISSING, parse_metric
 from tofro.reports.layout import Cell, Column, Table
+from tofro.reports.overview import overview_table
 from tofro.reports.statistics import SMALLEST_PAIRS, holm, pairs_needed
 from tofro.reports.stream_tables import stream_tables
 
 
 def all_tables(collection: Collection) -> list[Table]:
     """Every table of the report, in the order of reading; the table of all runs is the page's alone."""
-    tables = [pretraining_table(collection.runs)]
+    several = len(tasks_of(collection.runs)) > 1  # of one task, the table of its methods says as much
+    tables = [overview_table(collection) if several else None, pretraining_table(collection.runs)]
     for task in tasks_of(collection.runs):
         arms = arms_of(collection.runs, task)
         pretrained = [run for run in collection.runs if run.method == "pretrain"]
@@ -47,10 +50,11 @@ def method_table(arms: Sequence[Arm], pretrained: Sequence[RunRecord] = ()) -> T
     scored = [arm for arm in arms if arm.score is not None]
     if not scored:
         return None
-    task, metric = scored[0].task, parse_metric(scored[0].score or "")
+    alike = comparable(scored)
+    task, metric = scored[0].task, parse_metric(alike[0].score or "")
     reference = reference_arm(arms)
-    rows = [_method_row(arm, reference) for arm in scored]
-    faint = {index for index, arm in enumerate(scored) if arm.method in FLOORS}
+    rows = [_method_row(arm, reference, "" if arm in alike else _other_quantity(arm)) for arm in scored]
+    faint = {index for index, arm in enumerate(scored) if arm.method in FLOORS or arm not in alike}
     for floor, found in floors_of(scored).items():
         faint.add(len(rows))
         mean = mean_cell([value for _, value in found], metric)
@@ -106,7 +110,13 @@ def _ratio(arm: Arm, reference: Arm | None, key: str) -> Cell:
     return Cell(formats.ratio(value), value)
 
 
-def _method_row(arm: Arm, reference: Arm | None) -> tuple[Cell, ...]:
+def _other_quantity(arm: Arm) -> str:
+    """Say what an arm is scored by that the table's heading does not name."""
+    metric = parse_metric(arm.score or "")
+    return f", {metric.title}" + (f" of {metric.encoder}" if metric.encoder in ("pre", "ft") else "")
+
+
+def _method_row(arm: Arm, reference: Arm | None, remark: str = "") -> tuple[Cell, ...]:
     score = arm.score or ""
     metric = parse_metric(score)
     found = arm.points(score)
@@ -114,7 +124,7 @@ def _method_row(arm: Arm, reference: Arm | None) -> tuple[Cell, ...]:
     tokens = arm.mean_cost("tokens")
     spent, memory = arm.mean_cost("seconds"), arm.mean_cost("peak_memory_mb")
     return (
-        Cell(arm.label),
+        Cell(arm.label + remark),
         mean_cell([value for _, value in found], metric),
         point_cells(found, metric),
         mean_cell(validation, metric),

@@ -19,7 +19,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("tofro", "torch", "pytorch-lightning", "hydra-core", "omegaconf", "tokenizers", "scikit-learn", "numpy")
+PACKAGES = (  # that bear on results
+    *("tofro", "torch", "pytorch-lightning", "torchmetrics", "hydra-core", "omegaconf", "tokenizers", "safetensors"),
+    *("sentencex", "rjieba", "scikit-learn", "scipy", "numpy"),
+)
 
 
 class Held(ValueError):
@@ -128,9 +131,12 @@ def cpu_name() -> str:
     return names[0] if names else platform.processor() or "unknown"
 
 
-def environment() -> dict[str, Any]:
-    """Return what a reader needs to run this again: versions, machine, git commit."""
-    return {"versions": versions(), "machine": machine(), "git": git_commit(), "executable": Path(sys.executable).name}
+def environment(threads: int | None = None) -> dict[str, Any]:
+    """Return what a reader needs to run this again: versions, machine, threads (those asked for, or what torch takes), commit."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    used = threads or (int(asked) if asked.isdigit() else None) or os.cpu_count()
+    about = {"versions": versions(), "machine": machine(), "threads": used}
+    return about | {"git": git_commit(), "executable": Path(sys.executable).name}
 
 
 def git_commit() -> str | None:

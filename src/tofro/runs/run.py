@@ -119,7 +119,7 @@ def _begin(folder: Path, config: DictConfig, who: Identity) -> None:
     """Write what the run is made of."""
     OmegaConf.save(config, folder / "config.yaml")
     write_json(folder / "identity.json", who.full)
-    write_json(folder / "environment.json", environment())
+    write_json(folder / "environment.json", environment(config.trainer.threads))
 
 
 def identify(config: DictConfig, planned: Mapping[str, str] | None = None) -> Identity:

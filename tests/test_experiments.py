@@ -1,0 +1,47 @@
+"""Every study says what it claims, costs, expects and found, and the index of studies lists it as it is."""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from tofro.runs.study import read_study
+
+EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
+STUDIES = sorted(path.parent.name for path in EXPERIMENTS.glob("*/study.yaml"))
+
+
+@pytest.fixture(scope="module")
+def index() -> dict[str, list[str]]:
+    """The rows of the index by the study's name: claim, verdict, date, cost."""
+    rows = {}
+    for line in (EXPERIMENTS / "README.md").read_text(encoding="utf-8").splitlines():
+        found = re.match(r"\| \[(\w+)\]\((\w+)/README\.md\) \| (.+) \|$", line)
+        if found:
+            assert found[1] == found[2]
+            rows[found[1]] = found[3].split(" | ")
+    return rows
+
+
+def test_the_index_lists_every_folder_and_no_other(index: dict[str, list[str]]) -> None:
+    folders = sorted(path.name for path in EXPERIMENTS.iterdir() if path.is_dir())
+    assert sorted(index) == STUDIES == folders
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_index_says_what_the_study_claims_and_what_became_of_it(index: dict[str, list[str]], name: str) -> None:
+    claim, verdict, day, cost = index[name]
+    assert claim == read_study(EXPERIMENTS / name).claim
+    assert len(verdict) > 10
+    assert date.fromisoformat(day) <= date(2100, 1, 1)
+    assert re.match(r"\d+ runs?, \d+ min", cost)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_says_how_it_is_run_and_what_came_out(name: str) -> None:
+    text = (EXPERIMENTS / name / "README.md").read_text(encoding="utf-8")
+    for part in ("Claim", "Commands?", "Cost", "Expected", "Observed", "What would change our mind"):
+        assert re.search(rf"\*\*{part}\.\*\*", text), part
