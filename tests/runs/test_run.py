@@ -241,7 +241,7 @@ def test_a_run_that_another_process_has_just_finished_is_not_made_again(
     @contextmanager
     def finished_meanwhile(folder: Path) -> Iterator[None]:
         with locked(folder):
-            (folder / "result.json").write_text('{"metrics": {}}', encoding="utf-8")
+            (folder / "result.json").write_text('{"id": "0a1b2c3d", "metrics": {}}', encoding="utf-8")
             yield
 
     monkeypatch.setattr(running, "locked", finished_meanwhile)
