@@ -20,6 +20,7 @@ from tofro.runs.folder import read_result, write_json
 from tofro.runs.study import plan, read_study
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds processes under /proc")
+SHORT = ["method=full", "budget.steps=2", "budget.evaluate_every=1", "method.measure=false"]
 POOL = "launcher.workers=2"
 KILLS, SEEDS = 20, 14  # 30 jobs: a pretraining, TF-IDF, and for each seed a fine-tuning and a random encoder
 
@@ -154,7 +155,7 @@ def test_a_pool_of_ranks_ends_with_its_driver(write_study: WriteStudy, tmp_path:
 @pytest.mark.slow
 def test_short_jobs_cost_two_seconds_at_most(write_study: WriteStudy, capsys: pytest.CaptureFixture[str]) -> None:
     """Not a measure, which a busy machine would spoil: see benchmarks/study.py. This notes a worker that no longer stays warm."""
-    folder = write_study(stages={"floor": {"overrides": ["method=tfidf"], "grid": {"seed": list(range(12))}}})
+    folder = write_study(stages={"short": {"overrides": SHORT, "grid": {"seed": list(range(12))}}})
     err = finish(tofro("study", str(folder), POOL))
     took = [float(found) for found in re.findall(r"^\[\d+/12\] \S+: ([\d.]+) s", err, re.MULTILINE)]
     assert len(took) == 12
