@@ -27,8 +27,8 @@ paper: $(VENV)/.core  ## from nothing to a paper's table and figure, in outputs/
 	$(BIN)/tofro study experiments/paper
 	$(BIN)/tofro report outputs/paper --paper --figures
 
-test: $(VENV)/.dev  ## the tests, without the slow ones
-	$(BIN)/python -m pytest -m 'not slow'
+test: $(VENV)/.dev  ## the tests, two at a time, without the slow ones
+	$(BIN)/python -m pytest -n 2 -m 'not slow'
 
 test-all: $(VENV)/.dev  ## every test
 	$(BIN)/python -m pytest
