@@ -291,19 +291,6 @@ def _check(arguments: argparse.Namespace) -> int:
     return DONE if checked.holds else BUG
 
 
-def _doctor_parser() -> argparse.ArgumentParser:
-    parser = _parser("doctor", "What will work on this machine: versions, devices, speed, network interfaces, disk.")
-    parser.add_argument("--outputs", type=Path, default=Path("outputs"), metavar="DIR", help="the outputs_dir (%(default)s)")
-    return parser
-
-
-def _doctor(arguments: argparse.Namespace) -> int:
-    from tofro.runs.doctor import examine, show
-
-    show(examine(arguments.outputs))
-    return DONE
-
-
 VERBS = {
     "run": Verb("one run, or with -m a Hydra multirun", _run_parser, _run),
     "study": Verb("every run of a study, skipping finished ones, then its report", _study_parser, _study),
@@ -312,5 +299,5 @@ VERBS = {
     "predict": Verb("labels and probabilities of texts", cli_use.predict_parser, cli_use.predict),
     "export": Verb("a Hugging Face folder with a model card", cli_use.export_parser, cli_use.export),
     "inspect": Verb("what a task or a corpus holds", cli_use.inspect_parser, cli_use.inspect),
-    "doctor": Verb("what will work on this machine", _doctor_parser, _doctor),
+    "doctor": Verb("what will work on this machine", cli_use.doctor_parser, cli_use.doctor),
 }

@@ -1,4 +1,4 @@
-"""The verbs that use what is there: ``predict``, ``export``, ``inspect`` and ``dash``, their arguments and what they print.
+"""The verbs that use what is there, ``predict``, ``export``, ``inspect``, ``dash``, ``doctor``: their arguments, what they print.
 
 In: parsed arguments. Out: an exit code. As in cli.py, imports stand inside, so that help and mistakes answer at once. Left out:
 how a mistake is shown and which code it ends with (cli.py).
@@ -172,4 +172,19 @@ def dash(arguments: argparse.Namespace) -> int:
     from tofro.runs.dash import serve
 
     serve(arguments.folder, arguments.port)
+    return DONE
+
+
+def doctor_parser() -> argparse.ArgumentParser:
+    """Return how ``tofro doctor`` is asked."""
+    parser = parser_of("doctor", "What will work on this machine: versions, devices, speed, network interfaces, disk.")
+    parser.add_argument("--outputs", type=Path, default=Path("outputs"), metavar="DIR", help="the outputs_dir (%(default)s)")
+    return parser
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    """Print what works here."""
+    from tofro.runs.doctor import examine, show
+
+    show(examine(arguments.outputs))
     return DONE
