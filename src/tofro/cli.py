@@ -15,10 +15,10 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tofro import cli_use
+from tofro import cli_studies, cli_use
+from tofro.cli_parts import BUG, DONE, MISTAKE, add_trust, parser_of, refuse_ranks
 from tofro.config.errors import is_mistake
 from tofro.runs import ranks
 from tofro.runs.ranks import RankFailed
@@ -26,8 +26,6 @@ from tofro.runs.signals import INTERRUPTED, Stopped, listening
 
 if TYPE_CHECKING:
     from tofro.runs.folder import Result
-
-DONE, BUG, MISTAKE = 0, 1, 2
 
 
 @dataclass(frozen=True)
@@ -98,7 +96,7 @@ def _dispatch(words: list[str]) -> int:
         if "=" in words[0]:
             hint = f"did you mean `tofro run {' '.join(words)}`?"
         raise ValueError(f"no verb {words[0]}; {hint}")
-    flags = [f"--{name}" for name in REPORT_FILES]  # a bare one takes its default path and not the word after it
+    flags = [f"--{name}" for name in cli_studies.REPORT_FILES]  # a bare one takes its default path and not the word after it
     rest = [f"{word}=" if words[0] == "report" and word in flags else word for word in words[1:]]
     return verb.act(verb.parser().parse_intermixed_args(rest))
 
@@ -111,10 +109,6 @@ def _help() -> str:
         "`tofro VERB --help` says more; `tofro run --help` lists every config group, option and key.\n"
         "Example: tofro run method=pretrain encoder=tiny budget.minutes=2"
     )
-
-
-def _parser(name: str, summary: str, with_help: bool = True) -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(prog=f"tofro {name}", description=summary, allow_abbrev=False, add_help=with_help)
 
 
 class _ConfigHelp(argparse.Action):
@@ -131,25 +125,15 @@ class _ConfigHelp(argparse.Action):
 
 
 def _run_parser() -> argparse.ArgumentParser:
-    parser = _parser(
+    parser = parser_of(
         "run", "One run: make it, resume it, or show its result where it is finished. With -m, a Hydra multirun.", with_help=False
     )
     parser.add_argument("-h", "--help", action=_ConfigHelp)
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="group=option or key=value, in Hydra's grammar")
     parser.add_argument("-m", "--multirun", action="store_true", help="run every combination: seed=0,1,2 method=full,two_way")
     parser.add_argument("--cfg", choices=("job",), help="print the config instead of running it")
-    _add_trust(parser)
+    add_trust(parser)
     return parser
-
-
-def _add_trust(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--trust",
-        action="append",
-        default=[],
-        metavar="PREFIX",
-        help="a module of yours that a _target_ may name, such as my_package.losses",
-    )
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -159,7 +143,7 @@ def _run(arguments: argparse.Namespace) -> int:
     for prefix in arguments.trust:
         trust(prefix)
     if arguments.multirun:
-        _refuse_ranks("-m")
+        refuse_ranks("-m")
         if arguments.cfg:
             raise ValueError("--cfg prints one run's config; leave out -m")
         with listening():
@@ -179,12 +163,6 @@ def _run(arguments: argparse.Namespace) -> int:
     if first:
         _show(result)
     return DONE
-
-
-def _refuse_ranks(what: str) -> None:
-    """Many runs, one after the other, start ranks of their own: each rank of a group would sweep for itself."""
-    if ranks.place() is not None:
-        raise ValueError(f"{what} starts the ranks of each run itself; leave torchrun or srun out and set trainer.devices")
 
 
 def _job(config: Any) -> int:
@@ -216,85 +194,10 @@ def _show(result: Result) -> None:
     print(f"{'finished before' if result.reused else 'finished'}: {result.folder}", flush=True)
 
 
-def _study_parser() -> argparse.ArgumentParser:
-    parser = _parser("study", "Every run of a study, skipping finished ones, then its report.")
-    parser.add_argument("folder", type=Path, metavar="DIR", help="folder with study.yaml, such as experiments/quickstart")
-    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="for every run; launcher.workers=2 makes two at a time")
-    parser.add_argument("--dry-run", action="store_true", help="print the plan and what it will cost, and run nothing")
-    _add_trust(parser)
-    return parser
-
-
-def _study(arguments: argparse.Namespace) -> int:
-    from tofro.config.build import trust
-    from tofro.runs.study import run_study
-
-    _refuse_ranks("study")
-    for prefix in arguments.trust:
-        trust(prefix)
-    with listening():
-        place, failed, made = run_study(arguments.folder, arguments.overrides, dry_run=arguments.dry_run)
-    if not arguments.dry_run:
-        from tofro.reports.report import is_current, report
-
-        page = place / "report.html"
-        report([place], html=None if not made and is_current(page) else page)
-        print(f"page: {page}")
-    return MISTAKE if failed else DONE
-
-
-REPORT_FILES = {
-    "html": "report.html",
-    "latex": "tables.tex",
-    "markdown": "tables.md",
-    "csv": "tables",
-    "figures": "figures",
-    "paper": "paper",
-}
-
-
-def _report_parser() -> argparse.ArgumentParser:
-    parser = _parser("report", "Tables of the runs under folders, from their result.json files alone.")
-    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="run folders, or folders that hold some")
-    for name, file in REPORT_FILES.items():
-        parser.add_argument(f"--{name}", metavar="PATH", help=f"write it too; --{name} alone: {file} in the first DIR")
-    parser.add_argument(
-        "--check",
-        action="store_true",
-        help="instead: run the smallest run in DIR again and say whether its result is the same; exit code 1 where it is not",
-    )
-    return parser
-
-
-def _report(arguments: argparse.Namespace) -> int:
-    if arguments.check:
-        return _check(arguments)
-    from tofro.reports.report import report
-
-    paths: dict[str, Any] = {}
-    for name, file in REPORT_FILES.items():
-        asked = getattr(arguments, name)
-        paths[name] = None if asked is None else Path(asked) if asked else arguments.folders[0] / file
-    report(arguments.folders, **paths)
-    return DONE
-
-
-def _check(arguments: argparse.Namespace) -> int:
-    """Run a study's smallest run again; a result that does not come out again ends as a bug does, with 1."""
-    if len(arguments.folders) > 1 or any(getattr(arguments, name) is not None for name in REPORT_FILES):
-        raise ValueError("--check takes one DIR and writes nothing; call `tofro report` again for the rest")
-    _refuse_ranks("report --check")
-    from tofro.reports.check import check, show
-
-    checked = check(arguments.folders[0])
-    show(checked)
-    return DONE if checked.holds else BUG
-
-
 VERBS = {
     "run": Verb("one run, or with -m a Hydra multirun", _run_parser, _run),
-    "study": Verb("every run of a study, skipping finished ones, then its report", _study_parser, _study),
-    "report": Verb("tables, figures and a page from finished runs", _report_parser, _report),
+    "study": Verb("every run of a study, skipping finished ones, then its report", cli_studies.study_parser, cli_studies.study),
+    "report": Verb("tables, figures and a page from finished runs", cli_studies.report_parser, cli_studies.report),
     "dash": Verb("a local dashboard over runs, live, without an account", cli_use.dash_parser, cli_use.dash),
     "predict": Verb("labels and probabilities of texts", cli_use.predict_parser, cli_use.predict),
     "export": Verb("a Hugging Face folder with a model card", cli_use.export_parser, cli_use.export),

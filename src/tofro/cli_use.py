@@ -13,16 +13,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tofro.cli_parts import DONE, parser_of
+
 if TYPE_CHECKING:
     from tofro.text.inputs import Input
 
-DONE = 0
 STANDARD = "-"
-
-
-def parser_of(name: str, summary: str) -> argparse.ArgumentParser:
-    """Return the parser of a verb."""
-    return argparse.ArgumentParser(prog=f"tofro {name}", description=summary, allow_abbrev=False)
 
 
 def predict_parser() -> argparse.ArgumentParser:

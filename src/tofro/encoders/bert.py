@@ -15,17 +15,15 @@ from torch import Tensor
 from tofro.encoders.config_json import (
     Description,
     SpecialTokens,
-    Tensors,
     architecture_of,
-    drop_copies,
+    described,
     number,
-    read_labels,
     refuse,
-    tags_words,
     task_keys,
     warn_of_attention_dropout,
     whole,
 )
+from tofro.encoders.naming import Tensors, drop_copies, names_in, split_by
 from tofro.encoders.settings import EncoderSettings
 
 # The heads a Hugging Face class must have in its folder; a BertModel may have a pooler. A model is written as the first to fit.
@@ -41,11 +39,12 @@ LAYER_PREFIX = "bert.encoder.layer."
 HEAD_PREFIXES = {"mlm": "cls.predictions.", "pooler": "bert.pooler.", "pair": "cls.seq_relationship.", "task": "classifier."}
 
 _LAYER = {
-    "attention.output": "attention.output.dense",
-    "attention.norm": "attention.output.LayerNorm",
-    "feed_forward.up": "intermediate.dense",
-    "feed_forward.down": "output.dense",
-    "feed_forward.norm": "output.LayerNorm",
+    "attention.qkv": ("attention.self.query", "attention.self.key", "attention.self.value"),
+    "attention.output": ("attention.output.dense",),
+    "attention.norm": ("attention.output.LayerNorm",),
+    "feed_forward.up": ("intermediate.dense",),
+    "feed_forward.down": ("output.dense",),
+    "feed_forward.norm": ("output.LayerNorm",),
 }
 _REST = {
     "encoder.embeddings.tokens": "bert.embeddings.word_embeddings",
@@ -80,14 +79,7 @@ NEEDED = {
 
 def names_of(ours: str) -> tuple[str, ...]:
     """Return the Hugging Face names of one of our parameters: three for a fused query-key-value tensor, else one."""
-    module, _, kind = ours.rpartition(".")
-    if not module.startswith("encoder.layers."):
-        return (f"{_REST[module]}.{kind}",)
-    _, _, index, part = module.split(".", 3)
-    layer = f"{LAYER_PREFIX}{index}"
-    if part == "attention.qkv":
-        return tuple(f"{layer}.attention.self.{role}.{kind}" for role in ("query", "key", "value"))
-    return (f"{layer}.{_LAYER[part]}.{kind}",)
+    return names_in(ours, _REST, LAYER_PREFIX, _LAYER)
 
 
 def canonical(tensors: Mapping[str, Tensor], description: Description, source: str) -> Tensors:
@@ -113,9 +105,7 @@ def split(tensors: Mapping[str, Tensor], architecture: str) -> tuple[Tensors, Te
     """Split tensors into those of ``architecture``, under its own names, and those of heads that it does not have."""
     inside = set(ARCHITECTURES[architecture]) | ({"pooler"} if architecture == "BertModel" else set())
     outside = tuple(prefix for head, prefix in HEAD_PREFIXES.items() if head not in inside)
-    prefix = "bert." if architecture == "BertModel" else ""
-    main = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if not name.startswith(outside)}
-    return main, {name: tensor for name, tensor in tensors.items() if name.startswith(outside)}
+    return split_by(tensors, outside, {"bert.": ""} if architecture == "BertModel" else {})
 
 
 def describe(config: Mapping[str, Any], source: str) -> Description:
@@ -129,10 +119,7 @@ def describe(config: Mapping[str, Any], source: str) -> Description:
         norm_eps=number(config, "layer_norm_eps", 1e-12, source),
         init_std=number(config, "initializer_range", 0.02, source),
     )
-    words = tags_words(architecture)
-    labels, regression = read_labels(config, source, words)
-    heads = ARCHITECTURES[architecture] if architecture else ()
-    return Description(settings, whole(config, "vocab_size", source), heads, labels, regression, words)
+    return described(config, settings, ARCHITECTURES, architecture, source)
 
 
 def write_config(description: Description, dropout: float, tokens: SpecialTokens, architecture: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a family's config.json says, whichever family it is: numbers, labels, and the names of its parts.
+"""What a family's config.json says, whichever family it is: numbers, labels, classes and their heads.
 
 In: the dictionary of a config.json, named by ``source`` in errors. Out: :class:`Description` and its pieces; a value that this
 encoder cannot honour is a ValueError. :class:`Family` is what the families' own files offer folder.py. No files here.
@@ -11,12 +11,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
+from tofro.encoders.naming import Tensors
 from tofro.encoders.settings import EncoderSettings
-
-Tensors = dict[str, Tensor]
 
 
 class SpecialTokens(Protocol):
@@ -99,36 +97,6 @@ def refuse(config: Mapping[str, Any], needed: Mapping[str, Any], source: str) ->
             raise ValueError(f"{source}: {key} is {found!r}; tofro reads {value!r} only.")
 
 
-def rename(name: str, beginnings: Mapping[str, str]) -> str:
-    """Return ``name`` with the first of ``beginnings`` that it has replaced by what stands for it."""
-    for old, new in beginnings.items():
-        if name.startswith(old):
-            return new + name.removeprefix(old)
-    return name
-
-
-def rename_all(tensors: Mapping[str, Tensor], beginnings: Mapping[str, str], source: str) -> Tensors:
-    """Return ``tensors`` under the names that :func:`rename` gives them; two that get one name are a ValueError."""
-    result: Tensors = {}
-    for old, tensor in tensors.items():
-        name = rename(old, beginnings)
-        if name in result:
-            raise ValueError(f"{source}: holds the tensor {name} twice, under two names.")
-        result[name] = tensor
-    return result
-
-
-def drop_copies(tensors: Tensors, copies: Mapping[str, str], source: str) -> Tensors:
-    """Return ``tensors`` without those that tying makes copies of others; a copy that differs is a ValueError."""
-    result = dict(tensors)
-    for copy, original in copies.items():
-        if copy in result:
-            tensor = result.pop(copy)
-            if not torch.equal(result.setdefault(original, tensor), tensor):
-                raise ValueError(f"{source}: {copy} differs from {original}; tofro reads tied output weights only.")
-    return result
-
-
 def architecture_of(config: Mapping[str, Any], known: Mapping[str, tuple[str, ...]], source: str) -> str | None:
     """Return the class that a config names, None where it names none."""
     named = config.get("architectures") or [None]
@@ -136,6 +104,20 @@ def architecture_of(config: Mapping[str, Any], known: Mapping[str, tuple[str, ..
     if architecture is not None and str(architecture) not in known:
         raise ValueError(f"{source}: architecture {architecture!r} is not read; known are {', '.join(known)}.")
     return None if architecture is None else str(architecture)
+
+
+def described(
+    config: Mapping[str, Any],
+    settings: EncoderSettings,
+    architectures: Mapping[str, tuple[str, ...]],
+    architecture: str | None,
+    source: str,
+) -> Description:
+    """Return what a config.json says, of which the family's own file has read the ``settings`` and the class it names."""
+    words = tags_words(architecture)
+    labels, regression = read_labels(config, source, words)
+    heads = architectures[architecture] if architecture else ()
+    return Description(settings, whole(config, "vocab_size", source), heads, labels, regression, words)
 
 
 def warn_of_attention_dropout(config: Mapping[str, Any], key: str, default: float, source: str) -> None:

@@ -14,19 +14,15 @@ from torch import Tensor
 from tofro.encoders.config_json import (
     Description,
     SpecialTokens,
-    Tensors,
     architecture_of,
-    drop_copies,
+    described,
     number,
-    read_labels,
     refuse,
-    rename,
-    rename_all,
-    tags_words,
     task_keys,
     warn_of_attention_dropout,
     whole,
 )
+from tofro.encoders.naming import Tensors, drop_copies, names_in, rename_all, split_by
 from tofro.encoders.settings import DISTILBERT, EncoderSettings
 
 ARCHITECTURES: dict[str, tuple[str, ...]] = {
@@ -39,11 +35,12 @@ HEAD_PREFIXES = {"mlm": "vocab_", "pooler": "pre_classifier.", "pair": "pair.", 
 LAYER_PREFIX = "distilbert.transformer.layer."
 
 _LAYER = {
-    "attention.output": "attention.out_lin",
-    "attention.norm": "sa_layer_norm",
-    "feed_forward.up": "ffn.lin1",
-    "feed_forward.down": "ffn.lin2",
-    "feed_forward.norm": "output_layer_norm",
+    "attention.qkv": ("attention.q_lin", "attention.k_lin", "attention.v_lin"),
+    "attention.output": ("attention.out_lin",),
+    "attention.norm": ("sa_layer_norm",),
+    "feed_forward.up": ("ffn.lin1",),
+    "feed_forward.down": ("ffn.lin2",),
+    "feed_forward.norm": ("output_layer_norm",),
 }
 _REST = {
     "encoder.embeddings.tokens": "distilbert.embeddings.word_embeddings",
@@ -70,14 +67,7 @@ _NEEDED = {"activation": "gelu", "tie_word_embeddings": True}
 
 def names_of(ours: str) -> tuple[str, ...]:
     """Return the Hugging Face names of one of our parameters: three for a fused query-key-value tensor, else one."""
-    module, _, kind = ours.rpartition(".")
-    if not module.startswith("encoder.layers."):
-        return (f"{_REST[module]}.{kind}",)
-    _, _, index, part = module.split(".", 3)
-    layer = f"{LAYER_PREFIX}{index}"
-    if part == "attention.qkv":
-        return tuple(f"{layer}.attention.{role}_lin.{kind}" for role in ("q", "k", "v"))
-    return (f"{layer}.{_LAYER[part]}.{kind}",)
+    return names_in(ours, _REST, LAYER_PREFIX, _LAYER)
 
 
 def canonical(tensors: Mapping[str, Tensor], description: Description, source: str) -> Tensors:
@@ -93,9 +83,7 @@ def canonical(tensors: Mapping[str, Tensor], description: Description, source: s
 def split(tensors: Mapping[str, Tensor], architecture: str) -> tuple[Tensors, Tensors]:
     """Split tensors into those of ``architecture``, under its own names, and those of heads that it does not have."""
     outside = tuple(prefix for head, prefix in HEAD_PREFIXES.items() if head not in ARCHITECTURES[architecture])
-    named = {"distilbert.": ""} if architecture == "DistilBertModel" else {}
-    main = {rename(name, named): tensor for name, tensor in tensors.items() if not name.startswith(outside)}
-    return main, {name: tensor for name, tensor in tensors.items() if name.startswith(outside)}
+    return split_by(tensors, outside, {"distilbert.": ""} if architecture == "DistilBertModel" else {})
 
 
 def describe(config: Mapping[str, Any], source: str) -> Description:
@@ -109,10 +97,7 @@ def describe(config: Mapping[str, Any], source: str) -> Description:
         **sizes,
         init_std=number(config, "initializer_range", 0.02, source),
     )
-    words = tags_words(architecture)
-    labels, regression = read_labels(config, source, words)
-    heads = ARCHITECTURES[architecture] if architecture else ()
-    return Description(settings, whole(config, "vocab_size", source), heads, labels, regression, words)
+    return described(config, settings, ARCHITECTURES, architecture, source)
 
 
 def write_config(description: Description, dropout: float, tokens: SpecialTokens, architecture: str) -> dict[str, Any]:

@@ -23,8 +23,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tofro.encoders import bert, distilbert, modernbert
-from tofro.encoders.config_json import Description, Family, SpecialTokens, Tensors, fitting
+from tofro.encoders.config_json import Description, Family, SpecialTokens, fitting
 from tofro.encoders.model import Model, initialise
+from tofro.encoders.naming import Tensors
 from tofro.encoders.roberta import ROBERTA_FAMILY, XLM_ROBERTA_FAMILY
 from tofro.encoders.sentence import CONFIG, POOLING, find_transformer, write_modules
 from tofro.encoders.settings import BERT, DISTILBERT, MODERNBERT, ROBERTA, XLM_ROBERTA

@@ -15,19 +15,15 @@ from torch import Tensor
 from tofro.encoders.config_json import (
     Description,
     SpecialTokens,
-    Tensors,
     architecture_of,
-    drop_copies,
+    described,
     number,
-    read_labels,
     refuse,
-    rename,
-    rename_all,
-    tags_words,
     task_keys,
     warn_of_attention_dropout,
     whole,
 )
+from tofro.encoders.naming import Tensors, drop_copies, names_in, rename_all, split_by
 from tofro.encoders.settings import MODERNBERT, EncoderSettings
 
 ARCHITECTURES: dict[str, tuple[str, ...]] = {
@@ -40,12 +36,12 @@ HEAD_PREFIXES = {"mlm": "mlm.", "pooler": "pooler.", "pair": "pair.", "task": "c
 LAYER_PREFIX = "model.layers."
 
 _LAYER = {
-    "attention.norm": "attn_norm",
-    "attention.qkv": "attn.Wqkv",
-    "attention.output": "attn.Wo",
-    "feed_forward.norm": "mlp_norm",
-    "feed_forward.up": "mlp.Wi",
-    "feed_forward.down": "mlp.Wo",
+    "attention.norm": ("attn_norm",),
+    "attention.qkv": ("attn.Wqkv",),
+    "attention.output": ("attn.Wo",),
+    "feed_forward.norm": ("mlp_norm",),
+    "feed_forward.up": ("mlp.Wi",),
+    "feed_forward.down": ("mlp.Wo",),
 }
 _REST = {
     "encoder.embeddings.tokens": "model.embeddings.tok_embeddings",
@@ -94,11 +90,7 @@ _EVERY = "global_attn_every_n_layers"
 
 def names_of(ours: str) -> tuple[str, ...]:
     """Return the canonical name of one of our parameters."""
-    module, _, kind = ours.rpartition(".")
-    if not module.startswith("encoder.layers."):
-        return (f"{_REST[module]}.{kind}",)
-    _, _, index, part = module.split(".", 3)
-    return (f"{LAYER_PREFIX}{index}.{_LAYER[part]}.{kind}",)
+    return names_in(ours, _REST, LAYER_PREFIX, _LAYER)
 
 
 def canonical(tensors: Mapping[str, Tensor], description: Description, source: str) -> Tensors:
@@ -116,8 +108,7 @@ def canonical(tensors: Mapping[str, Tensor], description: Description, source: s
 def split(tensors: Mapping[str, Tensor], architecture: str) -> tuple[Tensors, Tensors]:
     """Split tensors into those of ``architecture``, under its own names, and those of heads that it does not have."""
     outside = tuple(prefix for head, prefix in HEAD_PREFIXES.items() if head not in ARCHITECTURES[architecture])
-    main = {rename(name, _IN_CLASS[architecture]): tensor for name, tensor in tensors.items() if not name.startswith(outside)}
-    return main, {name: tensor for name, tensor in tensors.items() if name.startswith(outside)}
+    return split_by(tensors, outside, _IN_CLASS[architecture])
 
 
 def describe(config: Mapping[str, Any], source: str) -> Description:
@@ -140,10 +131,7 @@ def describe(config: Mapping[str, Any], source: str) -> Description:
         init_std=number(config, "initializer_range", 0.02, source),
         head_pooling=pooling,
     )
-    words = tags_words(architecture)
-    labels, regression = read_labels(config, source, words)
-    heads = ARCHITECTURES[architecture] if architecture else ()
-    return Description(settings, whole(config, "vocab_size", source), heads, labels, regression, words)
+    return described(config, settings, ARCHITECTURES, architecture, source)
 
 
 def write_config(description: Description, dropout: float, tokens: SpecialTokens, architecture: str) -> dict[str, Any]:

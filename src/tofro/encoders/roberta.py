@@ -17,19 +17,15 @@ from tofro.encoders import bert
 from tofro.encoders.config_json import (
     Description,
     SpecialTokens,
-    Tensors,
     architecture_of,
-    drop_copies,
+    described,
     number,
-    read_labels,
     refuse,
-    rename,
-    rename_all,
-    tags_words,
     task_keys,
     warn_of_attention_dropout,
     whole,
 )
+from tofro.encoders.naming import Tensors, drop_copies, rename, rename_all, split_by
 from tofro.encoders.settings import ROBERTA, XLM_ROBERTA, EncoderSettings
 
 _HEADS = {
@@ -93,8 +89,7 @@ class Roberta:
             inside = ("pooler",)  # it may have one
         outside = tuple(prefix for head, prefix in self.HEAD_PREFIXES.items() if head not in inside)
         named = {self.classifying: _CLASSIFYING, self.bare: {"roberta.": ""}}.get(architecture, {})
-        main = {rename(name, named): tensor for name, tensor in tensors.items() if not name.startswith(outside)}
-        return main, {name: tensor for name, tensor in tensors.items() if name.startswith(outside)}
+        return split_by(tensors, outside, named)
 
     def describe(self, config: Mapping[str, Any], source: str) -> Description:
         """Read a config.json. ``source`` names the file in errors; what this encoder cannot do is a ValueError."""
@@ -115,10 +110,7 @@ class Roberta:
             norm_eps=number(config, "layer_norm_eps", 1e-12, source),
             init_std=number(config, "initializer_range", 0.02, source),
         )
-        words = tags_words(architecture)
-        labels, regression = read_labels(config, source, words)
-        heads = self.ARCHITECTURES[architecture] if architecture else ()
-        return Description(settings, whole(config, "vocab_size", source), heads, labels, regression, words)
+        return described(config, settings, self.ARCHITECTURES, architecture, source)
 
     def write_config(self, description: Description, dropout: float, tokens: SpecialTokens, architecture: str) -> dict[str, Any]:
         """Return the config.json of a model, for the Hugging Face class ``architecture``."""
