@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+import tofro
 from tests.conftest import small_run
 from tests.kinds import write
 from tests.runs.conftest import PROMPT, Chain, carry_out
@@ -179,3 +180,21 @@ def test_a_part_counts_by_its_content(world: Path, publish: Publish, tmp_path: P
     assert identify(config).id != before
     with pytest.warns(UserWarning, match="attention dropout"):
         assert Context(config, tmp_path / "run-0").start.lineage is not None
+
+
+@pytest.mark.filterwarnings("ignore:.*attention dropout is 0")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_masks_are_filled_as_transformers_fills_them(publish: Publish, family: str) -> None:
+    """Also where the space before a mask belongs to it, as in byte-level tokenizers."""
+    import transformers
+
+    folder, text = publish(family), "The king saw [MASK] fox, and [MASK] ran."
+    found = tofro.load(folder).fill_mask(text, k=3)
+    tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(folder)
+    model = transformers.AutoModelForMaskedLM.from_pretrained(folder).eval()
+    inputs = tokenizer(text.replace("[MASK]", tokenizer.mask_token), return_tensors="pt", return_token_type_ids=False)
+    with torch.no_grad():
+        logits = model(**inputs).logits[0]
+    chances, tokens = logits[inputs["input_ids"][0] == tokenizer.mask_token_id].softmax(-1).topk(3)
+    assert [[fill.probability for fill in each] for each in found] == [pytest.approx(row, abs=1e-5) for row in chances.tolist()]
+    assert [[fill.token for fill in each] for each in found] == [tokenizer.convert_ids_to_tokens(row) for row in tokens.tolist()]
