@@ -62,6 +62,14 @@ def at_work(outputs: Path, began: float, driver: subprocess.Popen[str]) -> None:
         time.sleep(0.05)
 
 
+def end_within(seconds: float, family: list[int]) -> None:
+    """Assert that processes end by themselves in so many seconds."""
+    until = time.monotonic() + seconds
+    while any(is_alive(process) for process in family):
+        assert time.monotonic() < until, "an orphan"
+        time.sleep(0.05)
+
+
 def table_of(place: Path) -> str:
     """Return the tables of a study as Markdown, all costs alike."""
     for path in place.glob("*/result.json"):
@@ -94,10 +102,7 @@ def test_a_driver_killed_at_twenty_random_moments_does_each_job_once(
         family = descendants(driver.pid)
         driver.kill()
         driver.communicate()
-        until = time.monotonic() + 5
-        while any(is_alive(process) for process in family):
-            assert time.monotonic() < until, "an orphan"
-            time.sleep(0.05)
+        end_within(5, family)
         for path in (tmp_path / "disturbed").glob("*/*/result.json"):
             stamp = path.stat().st_ino, path.stat().st_mtime_ns
             assert stamps.setdefault(path, stamp) == stamp, f"{path} was made twice"
@@ -146,10 +151,7 @@ def test_a_pool_of_ranks_ends_with_its_driver(write_study: WriteStudy, tmp_path:
     assert len(family) >= 6  # two workers, two ranks each
     driver.kill()
     driver.communicate()
-    until = time.monotonic() + 10
-    while any(is_alive(process) for process in family):
-        assert time.monotonic() < until, "an orphan"
-        time.sleep(0.05)
+    end_within(10, family)
 
 
 @pytest.mark.slow

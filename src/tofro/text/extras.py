@@ -10,6 +10,7 @@ import socket
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,6 +21,15 @@ def need(module: str, what: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise ValueError(f"{what} needs the extra hub, which is not installed: pip install 'tofro[hub]'") from error
+
+
+def open_saved(folder: Path, key: str) -> Any:
+    """Return what ``save_to_disk`` of `datasets` wrote, a dataset or a dictionary of its splits; ``key`` named the folder."""
+    library = need("datasets", f"{key}={folder} is a saved dataset, and reading it")
+    try:
+        return library.load_from_disk(str(folder))
+    except Exception as error:  # a damaged folder shows in many ways
+        raise ValueError(f"{folder}: a dataset that can't be opened ({first_line(error)}); save it again") from error
 
 
 def first_line(error: BaseException) -> str:

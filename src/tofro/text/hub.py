@@ -14,7 +14,7 @@ from typing import Any
 from tofro.progress import Progress
 from tofro.text.corpus import Corpus, corpus_of, read_corpus
 from tofro.text.documents import Raw, Reading
-from tofro.text.extras import first_line, hub_or_cache, need
+from tofro.text.extras import first_line, hub_or_cache, need, open_saved
 from tofro.text.files import raw_document, told
 from tofro.text.reader import missing_column
 from tofro.text.settings import HubSettings
@@ -106,11 +106,7 @@ def read_hub_corpus(settings: HubSettings, progress: Progress | None = None) -> 
 
 
 def _open_saved(folder: Path, settings: HubSettings) -> list[DatasetSplit]:
-    library = need("datasets", f"corpus.path={folder} is a saved dataset, and reading it")
-    try:
-        saved = library.load_from_disk(str(folder))
-    except Exception as error:  # a damaged folder shows in many ways
-        raise ValueError(f"{folder}: a dataset that can't be opened ({first_line(error)}); save it again") from error
+    saved = open_saved(folder, "corpus.path")
     if not isinstance(saved, dict):
         if settings.validation_split is not None:
             raise ValueError(f"corpus.validation_split={settings.validation_split}: {folder} holds a single split")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tofro.progress import Progress
-from tofro.text.extras import first_line, hub_or_cache, need
+from tofro.text.extras import first_line, hub_or_cache, need, open_saved
 from tofro.text.files import stem_of
 from tofro.text.hub import GENERIC_NAME, SAVED
 from tofro.text.parquet import class_names, with_names
@@ -95,11 +95,7 @@ def _name(settings: HubTaskSettings) -> str:
 
 
 def _open_saved(folder: Path, settings: HubTaskSettings) -> dict[str, Any]:
-    library = need("datasets", f"task.path={folder} is a saved dataset, and reading it")
-    try:
-        saved = library.load_from_disk(str(folder))
-    except Exception as error:  # a damaged folder shows in many ways
-        raise ValueError(f"{folder}: a dataset that can't be opened ({first_line(error)}); save it again") from error
+    saved = open_saved(folder, "task.path")
     if not isinstance(saved, dict):
         return {"train": saved}
     wanted = _wanted(settings)
