@@ -92,3 +92,37 @@ def test_real_leaks_are_those_that_the_data_marks(shared, name: str, splits: tup
         leak, marked = seen["train"].leaks_into(seen[split]), sum(bool(row.get("dup_of_train")) for row in rows[split])
         assert leak.exact == sum(key in train for key in keys[split])
         assert leak.exact <= marked <= leak.loose
+
+
+def test_leaks_are_dropped_from_what_is_tested_on(tmp_path, write_rows) -> None:
+    write_rows("train.jsonl", [{"text": f"text {number}", "label": "ab"[number % 2]} for number in range(20)])
+    write_rows("validation.jsonl", [{"text": "TEXT 3!", "label": "a"}, {"text": "another", "label": "a"}])
+    write_rows("test.jsonl", [{"text": "one more", "label": "a"}, {"text": "text 4", "label": "b"}])
+    task, kept = (read_task(TaskSettings(name="file", path=str(tmp_path), on_leak=each)) for each in ("drop", "keep"))
+    assert [[row.text_a for row in task.splits[split]] for split in ("validation", "test")] == [["another"], ["one more"]]
+    assert task.splits["train"] == kept.splits["train"]
+    assert task.notes == (
+        "validation: 1 of 2 rows were dropped, for they occur in train (task.on_leak)",
+        "test: 1 of 2 rows were dropped, for they occur in train (task.on_leak)",
+    )
+    assert len(kept.splits["test"]) == 2
+    assert task.fingerprint != kept.fingerprint
+    few = read_task(TaskSettings(name="file", path=str(tmp_path), on_leak="drop", train_rows=10))
+    assert few.splits["test"] == task.splits["test"], "what is tested on does not follow how much is trained on"
+
+
+def test_a_split_of_leaks_alone_is_refused(tmp_path, write_rows) -> None:
+    write_rows("train.jsonl", [{"text": f"text {number}", "label": "ab"[number % 2]} for number in range(20)])
+    write_rows("test.jsonl", [{"text": "text 4", "label": "b"}])
+    with pytest.raises(ValueError, match=r"task\.on_leak=drop: every row of test occurs in train"):
+        read_task(TaskSettings(name="file", path=str(tmp_path), on_leak="drop"))
+
+
+@pytest.mark.parametrize(("name", "split"), [("chnsenticorp", "test"), ("tnews", "test"), ("trec", "test")])
+def test_what_is_dropped_is_what_the_data_marks(shared, name: str, split: str) -> None:
+    """A test without labels, tnews', is stood in for by validation."""
+    file = "validation" if name == "tnews" else split
+    with gzip.open(shared / "tasks" / name / f"{file}.jsonl.gz", "rt", encoding="utf-8") as lines:
+        unmarked = [row["text"] for row in map(json.loads, lines) if not row.get("dup_of_train")]
+    task = read_task(TaskSettings(name="file", path=str(shared / "tasks" / name), on_leak="drop"))
+    assert [row.text_a for row in task.splits[split]] == unmarked

@@ -1,8 +1,8 @@
-"""Rows that say the same: within a split, and in train as well as in what is tested on. They are counted, never dropped.
+"""Rows that say the same: within a split, and in train as well as in what is tested on. They are counted; dropped where asked.
 
-In: texts and labels, one row at a time. Out: counts, and sentences about them for a run's notes. A row is remembered by hashes,
-24 bytes in all, so that millions can be compared. *Loosely* the same are texts that differ in case, spaces, punctuation or the
-width of characters alone.
+In: texts and labels, one row at a time. Out: counts, and sentences about them for a run's notes; splits without leaks. A row is
+remembered by hashes, 24 bytes in all, so that millions can be compared. *Loosely* the same are texts that differ in case, spaces,
+punctuation or the width of characters alone.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import unicodedata
 from array import array
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,6 +33,9 @@ class Text(Protocol):
     @property
     def label(self) -> Hashable:
         """Its label, whatever it is."""
+
+
+Row = TypeVar("Row", bound=Text)
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,27 @@ def duplicate_notes(splits: Mapping[str, Iterable[Text]]) -> list[str]:
             more = f", {leak.loose:,} where case, spaces and punctuation don't count" if leak.loose > leak.exact else ""
             notes.append(f"{split}: {leak.exact:,} of {len(other):,} rows also occur in train{more}")
     return notes
+
+
+def drop_leaks(splits: Mapping[str, list[Row]]) -> tuple[dict[str, list[Row]], list[str]]:
+    """Return the splits without the rows of validation and test that ``train`` loosely has too, and notes on it.
+
+    Raises ValueError where nothing is left of a split.
+    """
+    known = {_loose(row) for row in splits["train"]}
+    kept: dict[str, list[Row]] = {}
+    notes = []
+    for split, rows in splits.items():
+        kept[split] = rows if split == "train" else [row for row in rows if _loose(row) not in known]
+        if not kept[split]:
+            raise ValueError(f"task.on_leak=drop: every row of {split} occurs in train too, so none is left; get other rows")
+        if dropped := len(rows) - len(kept[split]):
+            notes.append(f"{split}: {dropped:,} of {len(rows):,} rows were dropped, for they occur in train (task.on_leak)")
+    return kept, notes
+
+
+def _loose(row: Text) -> tuple[str, str | None]:
+    return loosely(row.text_a), None if row.text_b is None else loosely(row.text_b)
 
 
 def _sides(theirs: Seen, ours: Seen) -> tuple[tuple[array[int], array[int]], tuple[array[int], array[int]]]:

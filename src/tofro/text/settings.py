@@ -86,6 +86,11 @@ class TaskSettings:
     on_bad_row: str = setting(
         "error", "a row that can't be read stops the run, or is set aside and counted", choices=("error", "quarantine")
     )
+    on_leak: str = setting(
+        "keep",
+        "validation and test rows whose texts train has too (case, spaces and punctuation aside): kept and counted, or dropped",
+        choices=("keep", "drop"),
+    )
     max_length: int = setting(
         128, "tokens a sequence may hold, special ones included; longer texts are cut symmetrically", low=8, high=8192
     )

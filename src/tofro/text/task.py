@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tofro.progress import Progress
 from tofro.text.cache import cache_folder
-from tofro.text.duplicates import duplicate_notes
+from tofro.text.duplicates import drop_leaks, duplicate_notes
 from tofro.text.files import stem_of
 from tofro.text.fingerprint import fingerprint_path, hash_json, share_of
 from tofro.text.reader import Rows, Table
@@ -117,7 +117,7 @@ def task_of(settings: TaskSettings, name: str, tables: Mapping[str, Sequence[Tab
     labels = () if kind == "regression" else _find_labels(read["train"], settings.positive)
     for part in [part for parts in read.values() for part in parts] if labels else ():
         _check_labels(part, labels)
-    splits = _complete(read, settings.validation_share, notes)
+    splits = _complete(read, settings, notes)
     if settings.train_rows is not None:
         splits["train"] = choose_rows(splits["train"], settings.train_rows, labels)
     return Task(
@@ -239,26 +239,41 @@ def _check_labels(part: _Part, labels: tuple[str, ...]) -> None:
                 raise ValueError(f"{part.source.name}:{line}: label {label!r} never occurs in training, which has {shown}{hint}")
 
 
-def _complete(read: dict[str, list[_Part]], share: float, notes: list[str]) -> dict[str, list[Example]]:
-    """Return all three splits: without a labelled test, validation serves as test; what is missing then is carved from train."""
+def _complete(read: dict[str, list[_Part]], settings: TaskSettings, notes: list[str]) -> dict[str, list[Example]]:
+    """Return all three splits: without a labelled test, validation serves as test; what is missing then is carved from train.
+
+    Leaks are dropped before, so that rows which are carved count as train's still, and after, from what was carved.
+    """
     splits = {split: [example for part in parts for _, example in part.rows] for split, parts in read.items()}
     if "test" not in splits and "validation" in splits:
         splits["test"] = splits.pop("validation")
         notes.append("test: there is no labelled test file, so the validation file serves as test")
+    splits = without_leaks(splits, settings, notes)
     for split in ("test", "validation"):
         if split not in splits:
             splits["train"], splits[split] = carve(
                 splits["train"],
-                share,
+                settings.validation_share,
                 position=lambda example, salt=split: share_of(salt, example.text_a, example.text_b),  # type: ignore[misc]
                 labels=lambda example: example.labels,
             )
             notes.append(f"{split}: {len(splits[split])} rows carved from train by content hash")
+    splits = without_leaks(splits, settings, notes)
     return {split: splits[split] for split in ("train", "validation", "test")}
+
+
+def without_leaks(splits: dict[str, list[Example]], settings: TaskSettings, notes: list[str]) -> dict[str, list[Example]]:
+    """Return the splits without leaks, and note what was dropped, where ``settings.on_leak`` asks for it."""
+    if settings.on_leak == "keep":
+        return splits
+    kept, dropped = drop_leaks(splits)
+    notes += dropped
+    return kept
 
 
 def _fingerprint(settings: TaskSettings, contents: Mapping[str, str], columns: Columns, kind: str) -> str:
     """Hash the files' content and whatever of the settings decides which examples come out of them."""
     read_as = [asdict(columns), kind, settings.train_rows, settings.validation_share, settings.on_bad_row]
     read_as += [] if settings.positive is None else [settings.positive]
+    read_as += [] if settings.on_leak == "keep" else ["on_leak"]
     return hash_json([contents, read_as])
