@@ -45,3 +45,47 @@ def test_keys_of_the_table_of_knobs_exist() -> None:
             assert (conf_folder() / group / f"{option}.yaml").is_file(), word
         else:
             assert OmegaConf.select(config, word.replace("/", "."), default=MISSED) is not MISSED, word
+
+
+def numbered(page: str) -> dict[str, str]:
+    """The numbered sections of a page of docs/ by their numbers."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8").partition("\n## References")[0]
+    parts = re.split(r"^## (\d+)\. .*$", text, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def substance(section: str) -> dict[str, set[str]]:
+    """What no translation changes: code, formulas without their words, numbers, how many rows, items and headings there are."""
+    blocks = re.findall(r"^```.*?^```$", section, re.MULTILINE | re.DOTALL)
+    prose = re.sub(r"^```.*?^```$", "", section, flags=re.MULTILINE | re.DOTALL)
+    code = {" ".join(span.split()) for span in re.findall(r"`([^`]+)`", prose)}
+    prose = re.sub(r"`[^`]+`", "", prose)
+    formulas = {
+        re.sub(r"\\text\{[^}]*\}|\\quad|\s", "", "".join(pair))
+        for pair in re.findall(r"\$\$(.+?)\$\$|\$(.+?)\$", prose, re.DOTALL)
+    }
+    prose = re.sub(r"\$\$.+?\$\$|\$.+?\$|\]\([^)]*\)", "", prose, flags=re.DOTALL)
+    lines = section.splitlines()
+    shape = {
+        "lines of code": sum(block.count("\n") for block in blocks),
+        "headings": sum(line.startswith("### ") for line in lines),
+        "rows": sum(line.startswith("|") for line in lines),
+        "items": sum(line.startswith("- ") for line in lines),
+    }
+    return {
+        "code": code,
+        "formulas": formulas,
+        "numbers": set(re.findall(r"\d(?:[\d,]*\d)?(?:\.\d+)?%?", prose)),
+        "shape": {f"{count} {what}" for what, count in shape.items()},
+    }
+
+
+def test_the_chinese_page_of_algorithms_says_what_the_english_one_says() -> None:
+    """Section by section: a key, a formula, a number or a row that only one of the two has is out of step."""
+    english, chinese = numbered("algorithms.md"), numbered("algorithms.zh-CN.md")
+    assert list(english) == list(chinese)
+    assert len(english) == 14
+    for number, section in english.items():
+        ours, theirs = substance(section), substance(chinese[number])
+        for what, found in ours.items():
+            assert (number, what, found - theirs[what], theirs[what] - found) == (number, what, set(), set())
