@@ -21,6 +21,19 @@ def test_files_that_a_page_names_are_there(page: Path) -> None:
     assert [name for name in named if not (ROOT / name).is_file()] == []
 
 
+def test_tests_that_interop_names_exist() -> None:
+    """A cell of its matrices names the test behind it, without the word test; shorter code spans are keys and files."""
+    page = (ROOT / "docs/interop.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(?:test_\w+\.py: |tests/[\w/.]+: )?(?:test_)?([a-z0-9]+(?:_[a-z0-9]+){3,})`", page))
+    defined = {
+        name
+        for path in ROOT.glob("tests/**/test_*.py")
+        for name in re.findall(r"def test_(\w+)", path.read_text(encoding="utf-8"))
+    }
+    assert len(named) > 25
+    assert {name.removeprefix("test_") for name in named} <= defined
+
+
 def test_keys_of_the_table_of_knobs_exist() -> None:
     """Of section 14 of docs/algorithms.md, whose rows say which key moves what."""
     section = (ROOT / "docs/algorithms.md").read_text(encoding="utf-8").partition("\n## 14.")[2].partition("\n## ")[0]
