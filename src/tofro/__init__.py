@@ -29,12 +29,12 @@ def run(overrides: Sequence[str] = ()) -> Result:
 
 
 def load(folder: str | Path, max_length: int | None = None, device: str | None = None) -> Loaded:
-    """Open a finished run's folder (its ``models/ft``, else its ``models/pre``) or a model folder, as ``tofro predict`` does.
+    """Open a finished run's folder (its ``models/ft``, else its ``models/pre``), a model folder, or a model of the hub by name.
 
-    What comes back has ``encode(texts) -> (N, D)``, ``similarity(a, b) -> (N, M)``, ``fill_mask(text, k)`` and
-    ``predict(texts)``. ``max_length`` is how many tokens of a text are read; without it as many as in the run that made the
-    model, elsewhere at most 512. ``device`` is ``cpu`` or ``cuda``; None takes CUDA where it is. Raises ValueError for a folder
-    that can't be used.
+    ``tofro predict`` does the same. What comes back has ``encode(texts) -> (N, D)``, ``similarity(a, b) -> (N, M)``,
+    ``fill_mask(text, k)`` and ``predict(texts)``. ``max_length`` is how many tokens of a text are read; without it as many as in
+    the run that made the model, or as its sentence-transformers folder says, elsewhere at most 512. ``device`` is ``cpu`` or
+    ``cuda``; None takes CUDA where it is. Raises ValueError for a folder that can't be used, or a name that can't be fetched.
     """
     from tofro.runs.loaded import load as open_folder
 

@@ -24,7 +24,9 @@ STANDARD = "-"
 def predict_parser() -> argparse.ArgumentParser:
     """Return how ``tofro predict`` is asked."""
     parser = parser_of("predict", "Labels and probabilities of texts, by a fine-tuned model.")
-    parser.add_argument("model", metavar="MODEL_DIR", help="a finished run's folder (its models/ft), or a model folder")
+    parser.add_argument(
+        "model", metavar="MODEL_DIR", help="a finished run's folder (its models/ft), a model folder, or a name on the hub"
+    )
     parser.add_argument(
         "source", nargs="?", metavar="FILE", help="texts: .txt (one a line), .csv, .tsv, .jsonl, .parquet, also .gz; - for stdin"
     )
@@ -56,7 +58,7 @@ def predict(arguments: argparse.Namespace) -> int:
     from tofro.runs.memory import keep_large_buffers
 
     keep_large_buffers()
-    loaded = load(arguments.model, arguments.max_length, arguments.device)
+    loaded = load(arguments.model, arguments.max_length, arguments.device, "MODEL_DIR")
     tagged = loaded.require_task() == "tags"
     return _predict(arguments, loaded, sources, tagged)
 
@@ -135,7 +137,7 @@ def inspect_parser() -> argparse.ArgumentParser:
     parser.add_argument("--text-b", metavar="COLUMN", help="column of the second text (text_b where there is one)")
     parser.add_argument("--label", metavar="COLUMN", help="column of the label (label, else tags)")
     parser.add_argument(
-        "--model", type=Path, metavar="DIR", help="count tokens too, with the tokenizer of this run or model folder"
+        "--model", metavar="DIR", help="count tokens too, with the tokenizer of this run, model folder or name on the hub"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object")
     return parser

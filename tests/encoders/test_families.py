@@ -121,13 +121,13 @@ def test_transformers_reads_what_is_written(hf: Any, family: str, kind: str, tmp
 @pytest.mark.parametrize("size", ["mini", "small", "medium", "base"])
 @pytest.mark.parametrize("family", PREFIX)
 def test_every_size_agrees(hf: Any, family: str, size: str, tmp_path: Path) -> None:
-    for kind in ("ForMaskedLM", "classification"):
+    for kind in KINDS if size == "base" else ("ForMaskedLM", "classification"):
         theirs = make_hf(hf, kind, settings_of(family, size))
-        theirs.save_pretrained(tmp_path / f"in-{kind}")
-        assert_equal(outputs_of(load_model(tmp_path / f"in-{kind}").model, make_batch(LENGTHS)), hf_outputs_of(theirs, kind))
+        theirs.save_pretrained(tmp_path / "in")
+        assert_equal(outputs_of(load_model(tmp_path / "in").model, make_batch(LENGTHS)), hf_outputs_of(theirs, kind))
         ours = make_ours(kind, settings_of(family, size))
-        save_model(tmp_path / f"out-{kind}", ours, StandInTokenizer())
-        theirs = open_in(hf, family, kind, tmp_path / f"out-{kind}")
+        save_model(tmp_path / "out", ours, StandInTokenizer())
+        theirs = open_in(hf, family, kind, tmp_path / "out")
         assert_equal(outputs_of(ours, make_batch(LENGTHS)), hf_outputs_of(theirs, kind))
 
 

@@ -99,19 +99,23 @@ def test_reads_what_transformers_writes(hf: Any, kind: str, attention: str, tmp_
         assert_equal(outputs_of(ours, make_batch(lengths)), expected)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_transformers_reads_what_is_written(hf: Any, kind: str, tmp_path: Path) -> None:
+def check_writing(hf: Any, kind: str, settings: EncoderSettings, folder: Path, lengths: list[int], std: float = 0.05) -> None:
     heads = ["mlm"] if kind == "ModernBertForMaskedLM" else []
-    settings = dataclasses.replace(TINY, head_pooling="mean" if kind == "mean" else "cls")
+    settings = dataclasses.replace(settings, head_pooling="mean" if kind == "mean" else "cls")
     classes = None if kind == "regression" else HEADS.get(kind, {}).get("num_labels")
     ours = build_model(settings, VOCABULARY, heads, 0.0, 0, classes, regression=kind == "regression", words=kind == "tags")
-    randomise(ours)
-    save_model(tmp_path / "model", ours, StandInTokenizer())
+    randomise(ours, std=std)
+    save_model(folder, ours, StandInTokenizer())
     open_as = getattr(hf, "AutoModelForTokenClassification" if kind == "tags" else class_of(kind))
-    theirs, report = open_as.from_pretrained(tmp_path / "model", output_loading_info=True)
+    theirs, report = open_as.from_pretrained(folder, output_loading_info=True)
     assert not any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
-    assert_equal(outputs_of(ours, make_batch(LENGTHS)), hf_outputs_of(theirs.eval(), kind))
-    assert load_model(tmp_path / "model").model.settings == settings
+    assert_equal(outputs_of(ours, make_batch(lengths)), hf_outputs_of(theirs.eval(), kind, lengths))
+    assert load_model(folder).model.settings == settings
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_transformers_reads_what_is_written(hf: Any, kind: str, tmp_path: Path) -> None:
+    check_writing(hf, kind, TINY, tmp_path / "model", LENGTHS)
 
 
 @pytest.mark.slow
@@ -126,12 +130,15 @@ def test_every_size_agrees(hf: Any, layers: int, width: int, tmp_path: Path) -> 
         max_positions=512,
         norm_eps=1e-5,
     )
-    theirs = make_hf(hf, "ModernBertForMaskedLM", settings)
-    randomise(theirs, std=0.02)  # without a norm between layers the states grow with the weights, and their rounding with them
-    theirs.save_pretrained(tmp_path)
+    std = 0.02  # without a norm between layers the states grow with the weights, and their rounding with them
     lengths = [200, 70, 3]  # the default window reaches 64 to each side
-    expected = hf_outputs_of(theirs, "ModernBertForMaskedLM", lengths)
-    assert_equal(outputs_of(load_model(tmp_path).model, make_batch(lengths)), expected)
+    for kind in KINDS:
+        theirs = make_hf(hf, kind, settings)
+        randomise(theirs, std=std)
+        theirs.save_pretrained(tmp_path / "in")
+        expected = hf_outputs_of(theirs, kind, lengths)
+        assert_equal(outputs_of(load_model(tmp_path / "in").model, make_batch(lengths)), expected)
+        check_writing(hf, kind, settings, tmp_path / "out", lengths, std)
 
 
 def test_gradients_agree(hf: Any, tmp_path: Path) -> None:

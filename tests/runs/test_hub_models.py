@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,10 +12,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
+import tofro
 from tests.conftest import small_run
 from tests.runs.conftest import Chain, carry_out
+from tofro.cli import main
+from tofro.cli_parts import DONE, MISTAKE
 from tofro.config.compose import compose
 from tofro.runs import hub
 from tofro.runs.run import identify
@@ -79,17 +85,13 @@ class Answers(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def served(chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A hub with the model of the small chain as org/tiny, code and a pickle beside it, and org/pickle with nothing else."""
+    """A hub with the models of the small chain as org/tiny and org/tuned, code and a pickle beside them, and org/pickle."""
     constants = pytest.importorskip("huggingface_hub.constants", reason="needs the extra hub")
     root = tmp_path / "hub"
-    copied = root / "org" / "tiny"
-    pre = chain.runs["pretrain"].folder / "models" / "pre"
-    for path in pre.rglob("*"):
-        if path.is_file():
-            (copied / path.relative_to(pre)).parent.mkdir(parents=True, exist_ok=True)
-            (copied / path.relative_to(pre)).write_bytes(path.read_bytes())
+    shutil.copytree(chain.runs["pretrain"].folder / "models" / "pre", root / "org" / "tiny")
+    shutil.copytree(chain.runs["full"].folder / "models" / "ft", root / "org" / "tuned")
     (root / "org" / "pickle").mkdir()
-    for folder in (copied, root / "org" / "pickle"):
+    for folder in (root / "org").iterdir():
         (folder / "pytorch_model.bin").write_bytes(b"\x80")
         (folder / "modeling_evil.py").write_text("raise SystemExit")
     (root / "org" / "pickle" / "config.json").write_text("{}")
@@ -161,3 +163,58 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     hub._fetch.cache_clear()
     with pytest.raises(ValueError, match=r"init_from=org/tiny: .*pip install 'tofro\[hub\]'"):
         hub.locate("org/tiny")
+
+
+def test_models_by_name_are_opened_asked_and_count_tokens(
+    served: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As those of the folders that the names stand for; what was fetched once answers offline."""
+    import huggingface_hub.constants
+
+    texts = ["The bright river finds the bridge.", "A cold engine."]
+    here = {name: str(served.root / "org" / name) for name in ("tiny", "tuned")}
+    (tmp_path / "rows.csv").write_text("text,label\nThe bright river.,good\nA cold engine.,bad\n")
+    for offline in (False, True):
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", offline)
+        hub._fetch.cache_clear()
+        for name in here:
+            np.testing.assert_array_equal(tofro.load(f"org/{name}").encode(texts), tofro.load(here[name]).encode(texts))
+        said = []
+        for place in ("org/tuned", here["tuned"]):
+            assert main(["predict", place, "--json", *(word for text in texts for word in ("--text", text))]) == DONE
+            assert main(["inspect", str(tmp_path / "rows.csv"), "--model", place, "--json"]) == DONE
+            said.append(capsys.readouterr().out)
+        assert said[0] == said[1]
+        assert '"tokens"' in said[0]
+    assert not [name for name in served.asked if name.endswith((".py", ".bin"))]
+
+
+def test_mistakes_name_what_was_given(served: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "rows.csv").write_text("text,label\na,b\n")
+    for words, key in (
+        (["predict", "org/other", "--text", "x"], "MODEL_DIR"),
+        (["inspect", str(tmp_path / "rows.csv"), "--model", "org/other"], "--model"),
+    ):
+        assert main(words) == MISTAKE
+        said = capsys.readouterr().err
+        assert f"{key}=org/other: no such folder here, and the hub gave no model of that name" in said
+        assert f"give {key}=FOLDER" in said
+    with pytest.raises(ValueError, match=r"folder=org/pickle: the hub's model has no model\.safetensors"):
+        tofro.load("org/pickle")
+    with pytest.raises(ValueError, match="org/tiny: no such folder"):
+        tofro.load(Path("org/tiny"))  # a path is no name
+    assert main(["export", "org/tiny", str(tmp_path / "out")]) == MISTAKE  # what is exported is a run of one's own
+    assert "org/tiny: no such folder; give a finished run's folder" in capsys.readouterr().err
+
+
+def test_weights_in_several_files_are_fetched_whole(served: Hub) -> None:
+    folder = served.root / "org" / "tuned"
+    whole = tofro.load(str(folder)).predict(["A cold engine."])
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    places = {name: f"model-0000{1 + place % 2}-of-00002.safetensors" for place, name in enumerate(sorted(tensors))}
+    for file in set(places.values()):
+        save_file({name: tensors[name] for name in places if places[name] == file}, folder / file)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    assert tofro.load("org/tuned").predict(["A cold engine."]) == whole
+    assert {"model.safetensors.index.json", *places.values()} <= set(served.asked)

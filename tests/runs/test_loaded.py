@@ -164,7 +164,7 @@ def test_mistakes_are_named(chain: Chain, full: Loaded, pre: Loaded, tmp_path: P
         (lambda: pre.fill_mask("[MASK] " + "river " * 200), "shorten it"),
         (lambda: full.encode("a single text"), r"write \[text\]"),
         (lambda: full.encode([1]), "it holds int"),
-        (lambda: full.encode(["x"], "max"), "use mean or cls"),
+        (lambda: full.encode(["x"], "max"), "use folder, mean or cls"),
         (lambda: full.predict([("a", "b", "c")]), "neither a text nor a pair"),
         (lambda: full.predict(["a", ("a", "b")]), "can't be mixed"),
     ]

@@ -159,7 +159,7 @@ def test_bad_rows_are_set_aside_and_counted(folder: str, tmp_path: Path, capsys:
         (["FULL", "--text", "x", "--pair", "a", "b"], "can't be mixed"),
         (["FULL", "--text", " "], "a text is empty"),
         (["PRE", "--text", "x"], "has no task head"),
-        (["nowhere", "--text", "x"], "nowhere: no such folder"),
+        (["./nowhere", "--text", "x"], "nowhere: no such folder"),
     ],
 )
 def test_mistakes_are_named(

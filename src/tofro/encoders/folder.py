@@ -3,7 +3,8 @@
 In: a :class:`~tofro.encoders.model.Model` and a tokenizer, or a folder of one of the :data:`FAMILIES`. Out: a folder that
 ``transformers`` and sentence-transformers open without remote code, or a :class:`ModelFolder`. Heads that the Hugging Face class
 of the folder does not have lie beside it in tofro_heads.safetensors. Reading executes nothing: safetensors only, and a
-config.json that names code is refused. Left out: names and keys (a file for each family), model cards, downloads.
+config.json that names code is refused. Left out: names and keys (a file for each family), the files of the weights when they
+are read (weights.py), model cards, downloads.
 """
 
 from __future__ import annotations
@@ -17,9 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import safetensors
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from tofro.encoders import bert, distilbert, modernbert
@@ -29,6 +29,7 @@ from tofro.encoders.naming import Tensors
 from tofro.encoders.roberta import ROBERTA_FAMILY, XLM_ROBERTA_FAMILY
 from tofro.encoders.sentence import CONFIG, POOLING, find_transformer, write_modules
 from tofro.encoders.settings import BERT, DISTILBERT, MODERNBERT, ROBERTA, XLM_ROBERTA
+from tofro.encoders.weights import EXTRA_HEADS, WEIGHTS, read_tensors, weights_of
 
 FAMILIES: dict[str, Family] = {  # by model_type, which is EncoderSettings.family too
     BERT: bert,
@@ -37,7 +38,6 @@ FAMILIES: dict[str, Family] = {  # by model_type, which is EncoderSettings.famil
     DISTILBERT: distilbert,
     MODERNBERT: modernbert,
 }
-WEIGHTS, EXTRA_HEADS = "model.safetensors", "tofro_heads.safetensors"
 
 
 class SavableTokenizer(SpecialTokens, Protocol):
@@ -92,7 +92,7 @@ def save_model(
 def load_model(folder: Path, heads_may_be_missing: Collection[str] = (), dropout: float = 0.0, seed: int = 0) -> ModelFolder:
     """Read a model folder strictly: every tensor must be there and of its shape, and none may be left over.
 
-    Of a sentence-transformers folder it reads the encoder.
+    Of a sentence-transformers folder it reads the encoder; weights may lie in one file or in several.
     The heads are those whose weights lie in the folder. Heads in ``heads_may_be_missing`` (``mlm``, ``pooler``, ``pair``) are
     made anew from ``seed`` where the folder lacks them; any other head that the folder's architecture promises must be there.
     Weights are kept in fp32. Raises ValueError, with the file and what to do, for everything that cannot be read.
@@ -102,13 +102,14 @@ def load_model(folder: Path, heads_may_be_missing: Collection[str] = (), dropout
     config = _read_config(folder)
     family = FAMILIES[config["model_type"]]
     description = family.describe(config, source)
-    tensors = family.canonical(_read_tensors(folder), description, str(folder / WEIGHTS))
+    weights = weights_of(folder)
+    tensors = family.canonical(read_tensors(folder), description, str(weights))
     present = {head for head, prefix in family.HEAD_PREFIXES.items() if any(name.startswith(prefix) for name in tensors)}
     required = (set(description.heads) | set(heads_may_be_missing)) - present
     refused = sorted(required - set(heads_may_be_missing))
     if refused:
-        raise ValueError(f"{folder / WEIGHTS}: has no weights of the heads {', '.join(refused)}, which {CONFIG} promises.")
-    _check_depth(description, family, tensors, folder)
+        raise ValueError(f"{weights}: has no weights of the heads {', '.join(refused)}, which {CONFIG} promises.")
+    _check_depth(description, family, tensors, weights)
     _check_tokenizer(folder, description.vocabulary)
     classes = (1 if description.regression else len(description.labels)) if "task" in present else None
     try:
@@ -126,7 +127,7 @@ def load_model(folder: Path, heads_may_be_missing: Collection[str] = (), dropout
     except (ValueError, RuntimeError, TypeError) as error:  # sizes that do not divide, or that no tensor can have
         raise ValueError(f"{source}: {error}") from None
     made_anew = tuple(head for head in model.heads if head not in present)
-    _fill(model, family, tensors, made_anew, seed, folder)
+    _fill(model, family, tensors, made_anew, seed, weights)
     return ModelFolder(model, description.labels if "task" in present else None, folder, made_anew)
 
 
@@ -206,44 +207,12 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _read_tensors(folder: Path) -> dict[str, Tensor]:
-    path = folder / WEIGHTS
-    if not path.is_file():
-        if (folder / f"{WEIGHTS}.index.json").is_file():
-            raise ValueError(f"{folder}: the weights are cut into several files; save the model again as one {WEIGHTS}.")
-        if (folder / "pytorch_model.bin").is_file():
-            raise ValueError(
-                f"{folder}: pytorch_model.bin is a pickle, which can run code, and is not read. Where you trust it, convert it: "
-                f"transformers' AutoModel.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER) writes {WEIGHTS}."
-            )
-        raise ValueError(f"{path}: not found; the folder has no weights.")
-    tensors = _read_safetensors(path)
-    extra = folder / EXTRA_HEADS
-    if extra.is_file():
-        for name, tensor in _read_safetensors(extra).items():
-            if name in tensors:
-                raise ValueError(f"{extra}: the tensor {name} is in {WEIGHTS} too.")
-            tensors[name] = tensor
-    return tensors
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        tensors = load_file(path)
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise ValueError(f"{path}: is damaged or not a safetensors file ({error}).") from None
-    odd = [name for name, tensor in tensors.items() if not tensor.is_floating_point() and not name.endswith("position_ids")]
-    if odd:
-        raise ValueError(f"{path}: {odd[0]} holds {tensors[odd[0]].dtype}; quantised weights are not read.")
-    return tensors
-
-
-def _check_depth(description: Description, family: Family, tensors: dict[str, Tensor], folder: Path) -> None:
+def _check_depth(description: Description, family: Family, tensors: dict[str, Tensor], weights: Path) -> None:
     """Compare the numbers of layers before any is built, so that a config cannot ask for a billion of them."""
     prefix = family.LAYER_PREFIX
     found = {name.removeprefix(prefix).partition(".")[0] for name in tensors if name.startswith(prefix)}
     if len(found) != description.settings.layers:
-        raise ValueError(f"{folder}: {CONFIG} says {description.settings.layers} layers, {WEIGHTS} holds {len(found)}.")
+        raise ValueError(f"{weights}: holds {len(found)} layers, {CONFIG} says {description.settings.layers} layers.")
 
 
 def _check_tokenizer(folder: Path, vocabulary: int) -> None:
@@ -263,13 +232,13 @@ def _check_tokenizer(folder: Path, vocabulary: int) -> None:
             size = sum(1 for _ in lines)
     if size > vocabulary:
         raise ValueError(
-            f"{path}: the tokenizer has {size} entries, the embedding in {WEIGHTS} only {vocabulary}; "
+            f"{path}: the tokenizer has {size} entries, the embedding of the model only {vocabulary}; "
             "this tokenizer belongs to another model."
         )
 
 
 @torch.no_grad()
-def _fill(model: Model, family: Family, tensors: dict[str, Tensor], made_anew: tuple[str, ...], seed: int, folder: Path) -> None:
+def _fill(model: Model, family: Family, tensors: dict[str, Tensor], made_anew: tuple[str, ...], seed: int, weights: Path) -> None:
     """Give ``model``, still without memory, its weights, after comparing names and shapes with the tensors of the folder."""
     fresh = tuple(f"heads.{head}." for head in made_anew)
     state = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(fresh)}
@@ -287,7 +256,7 @@ def _fill(model: Model, family: Family, tensors: dict[str, Tensor], made_anew: t
     ]
     if problems:
         more = f" and {len(problems) - 10} more" if len(problems) > 10 else ""
-        raise ValueError(f"{folder / WEIGHTS}: does not fit {CONFIG}: {'; '.join(problems[:10])}{more}.")
+        raise ValueError(f"{weights}: does not fit {CONFIG}: {'; '.join(problems[:10])}{more}.")
     model.to_empty(device="cpu")
     parameters = dict(model.named_parameters())
     for ours in state:

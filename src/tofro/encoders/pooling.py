@@ -10,6 +10,8 @@ from torch import Tensor
 from tofro.batches.types import Batch
 from tofro.encoders.layout import Layout
 
+POOLINGS = ("mean", "cls")
+
 
 def first_states(states: Tensor, batch: Batch) -> Tensor:
     """Return the state of each sequence's first token, [CLS], (B, D)."""

@@ -1,19 +1,33 @@
-"""Folders of sentence-transformers: which of their parts is the encoder, and how they pool its states.
+"""Folders of sentence-transformers: which of their parts is the encoder, and how they make a vector of its states.
 
-In: a folder that may have a modules.json. Out: where its encoder lies, and ``mean``, ``cls`` or another pooling by its name in
-1_Pooling/config.json. :func:`write_modules` makes a folder of an encoder that sentence-transformers opens as it stands. Files
-only, no tensors; nothing that a folder names is imported.
+In: a folder that may have a modules.json. Out: where its encoder lies, ``mean``, ``cls`` or another pooling by its name in
+1_Pooling/config.json, and with it what else makes its vectors (:class:`Rule`). :func:`write_modules` makes a folder of an
+encoder that sentence-transformers opens as it stands. Files only, no tensors; nothing that a folder names is imported.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 CONFIG, MODULES, POOLING = "config.json", "modules.json", "1_Pooling"
+SENTENCE_CONFIG = "sentence_bert_config.json"
 _PARTS = "sentence_transformers.models"
 _MODES = {"cls": "pooling_mode_cls_token", "mean": "pooling_mode_mean_tokens"}
+_FOLLOWED = ("Transformer", "Pooling", "Normalize")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a folder makes one vector of a text."""
+
+    pooling: str | None = None  # mean, cls or another by its own name; None where the folder asks for none
+    normalize: bool = False  # the vector is scaled to length 1
+    lower: bool = False  # texts are put in lower case first
+    length: int | None = None  # tokens of a text, special ones included
+    others: tuple[str, ...] = ()  # kinds of its parts that change the vector and are none of tofro's, Dense say
 
 
 def find_transformer(folder: Path) -> Path:
@@ -41,6 +55,22 @@ def read_pooling(folder: Path) -> str | None:
     return "+".join(known.get(name, name.removeprefix("pooling_mode_")) for name in chosen) or None
 
 
+def read_rule(folder: Path) -> Rule:
+    """Return how a folder makes its vectors; a folder that has no modules.json asks for nothing."""
+    if not (folder / MODULES).is_file():
+        return Rule()
+    inside, kinds = find_transformer(folder), [kind for kind, _ in _parts(folder)]
+    said, tokenizer = (_keys(inside / name) for name in (SENTENCE_CONFIG, "tokenizer_config.json"))
+    lengths = (said.get("max_seq_length"), tokenizer.get("model_max_length"))  # newer folders have the second alone
+    return Rule(
+        read_pooling(folder),
+        "Normalize" in kinds,
+        said.get("do_lower_case") is True,
+        next((length for length in lengths if isinstance(length, int) and length > 0), None),
+        tuple(kind for kind in kinds if kind not in _FOLLOWED),
+    )
+
+
 def write_modules(folder: Path, width: int, pooling: str) -> None:
     """Write modules.json and 1_Pooling/config.json beside an encoder of ``width`` D; ``pooling`` is ``mean`` or ``cls``."""
     modules = [
@@ -55,17 +85,28 @@ def write_modules(folder: Path, width: int, pooling: str) -> None:
 
 def _part(folder: Path, kind: str) -> Path | None:
     """Return the folder of the part of this kind, None where there is no such part; ValueError for one outside ``folder``."""
-    modules = _read(folder / MODULES)
-    try:
-        paths = [str(each["path"]) for each in modules if str(each["type"]).rpartition(".")[2] == kind]
-    except (KeyError, TypeError):
-        return None
+    paths = [path for found, path in _parts(folder) if found == kind]
     if not paths:
         return None
     inside = folder / paths[0]
     if not inside.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"{folder / MODULES}: the part {paths[0]!r} lies outside the folder.")
     return inside
+
+
+def _parts(folder: Path) -> list[tuple[str, str]]:
+    """Return kind and path of each part, the kind being the last word of its class' name; nothing is imported."""
+    modules = _read(folder / MODULES)
+    try:
+        return [(str(each["type"]).rpartition(".")[2], str(each["path"])) for each in modules]
+    except (KeyError, TypeError):
+        return []
+
+
+def _keys(path: Path) -> dict[str, Any]:
+    """Return a JSON object; {} where there is no such file, or another value in it."""
+    found = _read(path) if path.is_file() else {}
+    return found if isinstance(found, dict) else {}
 
 
 def _read(path: Path) -> Any:

@@ -24,6 +24,7 @@ from tofro.batches.order import key
 from tofro.config.build import build
 from tofro.encoders.folder import load_model
 from tofro.encoders.model import Model, build_model
+from tofro.encoders.pooling import POOLINGS
 from tofro.encoders.sentence import find_transformer, read_pooling
 from tofro.modules.base import Training
 from tofro.modules.clock import Clock
@@ -44,7 +45,6 @@ from tofro.tokens.tokenizer import Tokenizer
 from tofro.tokens.training import open_tokenizer
 
 RETAINED_HEADS = ("mlm", "pair")
-POOLINGS = ("mean", "cls")
 
 
 @dataclass(frozen=True)

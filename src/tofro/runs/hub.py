@@ -1,8 +1,8 @@
 """Models of the Hugging Face hub by name: which folder of this machine holds what a name stands for.
 
-In: what ``init_from`` says. Out: a folder. A name (``bert-base-chinese``, ``org/name``, ``org/name@revision``) is fetched into
-the hub library's own cache and answered from there under ``HF_HUB_OFFLINE=1``; of its files only those that tofro reads, none of
-which is code. Everything else is taken for a path. Needs the extra `hub`; no torch.
+In: where a run is to start, or what model is to be opened. Out: a folder. A name (``bert-base-chinese``, ``org/name``,
+``org/name@revision``) is fetched into the hub library's own cache and answered from there under ``HF_HUB_OFFLINE=1``; of its
+files only those that tofro reads, none of which is code. Everything else is taken for a path. Needs the extra `hub`; no torch.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from tofro.text.extras import first_line, need
 ENCODER_FILES = (
     "config.json",
     "model.safetensors",
-    "model.safetensors.index.json",  # to say that the weights are cut
+    "model.safetensors.index.json",  # of weights in several files
+    "model-?????-of-?????.safetensors",
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "vocab.txt",
     "vocab.json",
     "merges.txt",
+    "sentence_bert_config.json",
 )
 FILES = (*ENCODER_FILES, "modules.json", "tofro_heads.safetensors", *(f"?_Transformer/{name}" for name in ENCODER_FILES))
 POOLING = "?_Pooling/config.json"
@@ -33,7 +35,8 @@ _NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w./-]+)?")
 def locate(place: str, key: str = "init_from") -> Path:
     """Return the path that ``place`` is, or the folder with the hub's model of that name, fetched where it is not there yet.
 
-    ``key`` names the config key in errors: ValueError where the name can't be fetched, with what to do without a network.
+    ``key`` is the config key or argument that errors name: ValueError where the name can't be fetched, with what to do without
+    a network.
     """
     path = Path(place).expanduser()
     if path.exists() or not _NAME.fullmatch(place):

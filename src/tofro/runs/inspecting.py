@@ -39,7 +39,7 @@ class Asked:
     text_a: str | None = None
     text_b: str | None = None
     label: str | None = None
-    model: Path | None = None
+    model: str | Path | None = None
 
 
 def examine(asked: Asked, shown: bool = True) -> dict[str, Any]:
@@ -151,11 +151,11 @@ def _encoding(files: list[Path]) -> str:
     return "UTF-8" + (", with a byte order mark, which is dropped" if any(marked) else "")
 
 
-def _token_counter(place: Path) -> CountTokens:
-    """Return a function that counts the tokens of texts without line breaks, by the tokenizer of a run or model folder."""
-    from tofro.runs.loaded import find_model
+def _token_counter(place: str | Path) -> CountTokens:
+    """Return a function that counts the tokens of texts without line breaks, by the tokenizer of a run or a model."""
+    from tofro.runs.model_place import find_model
     from tofro.tokens.pieces import Encoder
     from tofro.tokens.tokenizer import Tokenizer
 
-    encoder = Encoder(Tokenizer.load(find_model(place.expanduser())))
+    encoder = Encoder(Tokenizer.load(find_model(place, "--model")))
     return lambda texts: encoder.encode("".join(f"{text}\n" for text in texts)).lengths.tolist()

@@ -1,8 +1,8 @@
 """A trained model opened for use: vectors of texts, how alike they are, words for a mask, and answers to its task.
 
-In: the folder of a finished run, or a model folder. Out: :class:`Loaded`, which ``tofro.load`` returns and ``tofro predict``
-asks; its answers are numpy arrays and plain values in the order of the texts. Texts go through the packed encoder in batches of
-like length. Left out: files (text/inputs.py) and what is printed (predicting.py).
+In: the folder of a finished run, a model folder, or a name on the hub. Out: :class:`Loaded`, which ``tofro.load`` returns and
+``tofro predict`` asks; its answers are numpy arrays and plain values in the order of the texts. Texts go through the packed
+encoder in batches of like length. Left out: files (text/inputs.py) and what is printed (predicting.py).
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 from torch import Tensor
 
 from tofro.batches.labelled import LabelledBuilder
 from tofro.batches.packing import pack, to_batch
 from tofro.batches.types import Batch
-from tofro.encoders.folder import find_transformer, load_model
+from tofro.encoders.folder import load_model
 from tofro.encoders.inference import inference
 from tofro.encoders.model import Model
-from tofro.encoders.pooling import pool
-from tofro.runs.folder import read_result
+from tofro.encoders.pooling import POOLINGS, pool
+from tofro.encoders.sentence import Rule, find_transformer, read_rule
+from tofro.runs.model_place import find_folder, length_of_run
 from tofro.text.inputs import Input, split_words
 from tofro.text.tags import OUTSIDE
 from tofro.tokens.tokenizer import Tokenizer
@@ -69,6 +69,7 @@ class Loaded:
     folder: Path
     max_length: int  # tokens of a text, special ones included; longer texts are cut at their ends
     device: torch.device
+    rule: Rule  # how its folder makes a vector of a text
 
     @property
     def kind(self) -> str | None:
@@ -82,23 +83,30 @@ class Loaded:
         """Width D of the vectors."""
         return self.model.settings.width
 
-    def encode(self, texts: Sequence[str], pooling: str = "mean", normalize: bool = False) -> np.ndarray:
+    def encode(self, texts: Sequence[str], pooling: str | None = None, normalize: bool | None = None) -> np.ndarray:
         """Return one vector per text, (N, D) float32.
 
-        ``pooling`` is ``mean``, over all tokens, or ``cls``; ``normalize`` scales every vector to length 1. Example:
+        ``pooling`` is ``mean``, over all tokens, ``cls``, or ``folder``, which None means too: as the model's folder asks, of
+        sentence-transformers' folders for example, else the mean. ``normalize`` scales every vector to length 1; None does so
+        where the folder is followed and asks for it. ValueError where it asks for what tofro has not. Example:
         ``tofro.load("RUN").encode(["one text", "another"])``.
         """
-        if pooling not in ("mean", "cls"):
-            raise ValueError(f"pooling={pooling!r} is not known; use mean or cls")
+        follow = pooling in (None, "folder")
+        how = self._folders_pooling() if follow else pooling
+        if how not in POOLINGS:
+            raise ValueError(f"pooling={pooling!r} is not known; use folder, mean or cls")
+        texts = _plain(texts)
+        if follow and self.rule.lower:
+            texts = [text.lower() for text in texts]
         found = np.zeros((len(texts), self.width), np.float32)
         with inference(self.model):
-            for samples, batch in self._batches([Input(text) for text in _plain(texts)]):
-                found[samples] = pool(self.model.encoder(batch), batch, pooling).float().cpu().numpy()
-        if normalize:
+            for samples, batch in self._batches([Input(text) for text in texts]):
+                found[samples] = pool(self.model.encoder(batch), batch, how).float().cpu().numpy()
+        if (follow and self.rule.normalize) if normalize is None else normalize:
             found /= np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
         return found
 
-    def similarity(self, a: Sequence[str] | np.ndarray, b: Sequence[str] | np.ndarray, pooling: str = "mean") -> np.ndarray:
+    def similarity(self, a: Sequence[str] | np.ndarray, b: Sequence[str] | np.ndarray, pooling: str | None = None) -> np.ndarray:
         """Return cosines of each of ``a`` with each of ``b``, (N, M): texts, or vectors (N, D) and (M, D) of :meth:`encode`."""
         sides = [each if isinstance(each, np.ndarray) else self.encode(each, pooling) for each in (a, b)]
         first, second = (side / np.maximum(np.linalg.norm(side, axis=1, keepdims=True), 1e-12) for side in sides)
@@ -165,6 +173,17 @@ class Loaded:
             )
         return self.kind
 
+    def _folders_pooling(self) -> str:
+        """Return how the folder pools, the mean where it does not say; ValueError where tofro can't do as it asks."""
+        how = self.rule.pooling
+        asked = [*self.rule.others, *([how] if how is not None and how not in POOLINGS else [])]
+        if asked:
+            known = " or ".join(POOLINGS)
+            raise ValueError(
+                f"{self.folder}: its vectors are made with {', '.join(asked)}, which tofro has not; set pooling to {known}"
+            )
+        return how or "mean"
+
     def _batches(self, inputs: Sequence[Input]) -> Iterator[tuple[list[int], Batch]]:
         """Yield (places among the inputs, batch on the device), of like length, block by block."""
         for first in range(0, len(inputs), BLOCK):
@@ -226,16 +245,18 @@ class Loaded:
         return f"it has the heads {', '.join(self.model.heads)}" if len(self.model.heads) else "it has no head"
 
 
-def load(place: str | Path, max_length: int | None = None, device: str | None = None) -> Loaded:
-    """Open the folder of a finished run (its ``models/ft``, else its ``models/pre``) or a model folder.
+def load(place: str | Path, max_length: int | None = None, device: str | None = None, key: str = "folder") -> Loaded:
+    """Open a finished run's folder (its ``models/ft``, else its ``models/pre``), a model folder, or a model of the hub by name.
 
-    ``max_length`` is how many tokens of a text are read; without it as many as in the run that made the model, elsewhere at most
-    512. ``device`` is ``cpu`` or ``cuda``; None takes CUDA where it is. Raises ValueError for a folder that can't be used.
+    ``max_length`` is how many tokens of a text are read; without it as many as in the run that made the model, or as its
+    sentence-transformers folder says, elsewhere at most 512. ``device`` is ``cpu`` or ``cuda``; None takes CUDA where it is.
+    ``key`` is what errors call the place. Raises ValueError for a folder that can't be used, or a name that can't be fetched.
     """
-    folder = find_model(Path(place).expanduser())
+    whole = find_folder(place, key)
+    folder, rule = find_transformer(whole), read_rule(whole)
     opened = load_model(folder)
     longest = opened.model.settings.max_positions
-    length = max_length or min(_length_of_run(folder) or LENGTH, longest)
+    length = max_length or min(length_of_run(folder) or rule.length or LENGTH, longest)
     if not 8 <= length <= longest:
         raise ValueError(f"max_length={length}: this model reads from 8 to {longest} tokens")
     kinds = ["cuda", "cpu"] if torch.cuda.is_available() else ["cpu"]
@@ -243,32 +264,7 @@ def load(place: str | Path, max_length: int | None = None, device: str | None = 
         raise ValueError(f"device={device}: no device of this machine that tofro uses; give {' or '.join(kinds)}")
     where = torch.device(device or kinds[0])
     model = opened.model.to(where).eval()
-    return Loaded(model, Tokenizer.load(folder), opened.labels, folder, length, where)
-
-
-def find_model(place: Path) -> Path:
-    """Return the model folder that ``place`` means; ValueError that says what is missing."""
-    if not place.is_dir():
-        raise ValueError(f"{place}: no such folder; give a finished run's folder or a model folder")
-    if (place / "models").is_dir() or (place / "config.yaml").is_file():
-        if read_result(place) is None:
-            raise ValueError(f"{place}: this run is not finished; finish it with `tofro run`, or give another folder")
-        found = [place / "models" / name for name in ("ft", "pre") if (place / "models" / name).is_dir()]
-        if not found:
-            raise ValueError(f"{place}: this run keeps no model (no models/ft and no models/pre); its method trains none")
-        return found[0]
-    return find_transformer(place)
-
-
-def _length_of_run(folder: Path) -> int | None:
-    """Return task.max_length of the run that a model folder lies in, None outside a run."""
-    path = folder.parent.parent / "config.yaml"
-    if folder.parent.name != "models" or not path.is_file():
-        return None
-    try:
-        return int(yaml.safe_load(path.read_text(encoding="utf-8"))["task"]["max_length"])
-    except (yaml.YAMLError, KeyError, TypeError, ValueError):
-        return None
+    return Loaded(model, Tokenizer.load(folder), opened.labels, folder, length, where, rule)
 
 
 def _plain(texts: Sequence[str]) -> Sequence[str]:

@@ -14,13 +14,14 @@ from tofro.batches.labelled import LabelledBuilder
 from tofro.config.build import build
 from tofro.encoders.folder import save_model
 from tofro.encoders.model import Model
+from tofro.encoders.pooling import POOLINGS
 from tofro.encoders.tuning import reinitialise
 from tofro.measures.classic import majority_score
 from tofro.measures.cost import peak_memory_mb
 from tofro.modules.base import TransferModule
 from tofro.modules.regularizers import Regularizers
 from tofro.runs import ranks
-from tofro.runs.context import POOLINGS, Context
+from tofro.runs.context import Context
 from tofro.runs.few_shot import checksums
 from tofro.runs.fit import FitPlace, FitReport, fit
 from tofro.runs.measuring import measure, task_score
