@@ -91,7 +91,7 @@ def test_partial_trains_the_head_alone_and_full_trains_more(chain: Chain) -> Non
 
 def test_a_prompt_changes_no_parameter_and_no_buffer(chain: Chain, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     seen: list[str] = []
-    evaluate = untrained.evaluate_prompt
+    evaluate = untrained.score_prompt
 
     def watched(scorer: Any, task: Any, split: str) -> float:
         everything = [scorer.model.state_dict(), dict(scorer.model.named_buffers())]
@@ -102,7 +102,7 @@ def test_a_prompt_changes_no_parameter_and_no_buffer(chain: Chain, monkeypatch: 
         seen.append(split)
         return value
 
-    monkeypatch.setattr(untrained, "evaluate_prompt", watched)
+    monkeypatch.setattr(untrained, "score_prompt", watched)
     result = carry_out([*chain.base, chain.start(), *PROMPT, f"outputs_dir={tmp_path}"])
     assert seen == ["validation", "test"]
     assert result.metrics == chain.runs["prompt"].metrics
