@@ -131,6 +131,7 @@ def test_every_output_is_written_and_the_terminal_shows_the_verdict(study: Path,
     assert {path.name for path in (tmp_path / "csv").iterdir()} == {
         "pretraining.csv",
         "methods-pydoc-kind.csv",
+        "prompts-pydoc-kind.csv",
         "differences-pydoc-kind.csv",
         "flow-back-pydoc-kind.csv",
         "runs.csv",
