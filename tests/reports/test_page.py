@@ -136,7 +136,7 @@ def test_every_output_is_written_and_the_terminal_shows_the_verdict(study: Path,
         "flow-back-pydoc-kind.csv",
         "runs.csv",
     }
-    assert (tmp_path / "t.tex").read_text().count(r"\begin{tabular}") == 4
+    assert (tmp_path / "t.tex").read_text().count(r"\begin{tabular}") == 5
     assert (tmp_path / "t.md").read_text() == made.markdown
     shown = screen.getvalue()
     assert "no verdict" in shown
