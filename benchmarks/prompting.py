@@ -141,7 +141,7 @@ def bare(options: Options, case: Case) -> Callable[[], Window]:
     def work() -> None:
         with inference(scorer.model):
             for batch, masked in batches:
-                scorer.model.mlm_logits(scorer.model.encoder(batch), masked).log_softmax(-1)
+                scorer.model.mlm_logits(scorer.model.encoder(batch), masked)
 
     work()
     return lambda: timed(work, len(examples))

@@ -47,13 +47,14 @@ class Arm:
 
     @property
     def label(self) -> str:
-        """Name of the row: method, variant, and the number of templates where they are what varies."""
+        """Name of the row: method, variant, and of a prompt which template, or how many of them."""
         name = f"{FLOORS.get(self.method, self.method)}, {self.variant}" if self.variant else FLOORS.get(self.method, self.method)
         if self.method not in SEEDLESS:
             return name
-        together = ENSEMBLE in self.variant.split(", ")
-        count = len({each for run in self.runs for each in (templates_of(run) if together else [run.variant])})
-        return f"{name}{' of' if together else ','} {count} template{'s' if count != 1 else ''}"
+        if ENSEMBLE in self.variant.split(", "):
+            return f"{name} of {len({each for run in self.runs for each in templates_of(run)})} templates"
+        asked = {run.variant.rpartition(", ")[2] for run in self.runs}
+        return f"{name}, {len(asked)} templates" if len(asked) > 1 else f"{name}, {asked.pop() or '1 template'}"
 
     @property
     def key(self) -> str:

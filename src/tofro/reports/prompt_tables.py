@@ -16,9 +16,6 @@ from tofro.reports.collect import RunRecord
 from tofro.reports.formats import Metric, parse_metric
 from tofro.reports.layout import Cell, Column, Table
 
-CALIBRATION = "prompt.calibration"
-DEFAULT = "contextual"  # tokens/settings.py: PromptSettings; a run's config names what differs from it
-
 
 def prompt_table(arms: Sequence[Arm]) -> Table | None:
     """Prompts on one task: score, the same before calibration, and every template's score by itself with their spread."""
@@ -26,8 +23,8 @@ def prompt_table(arms: Sequence[Arm]) -> Table | None:
     if not prompted:
         return None
     task, metric = prompted[0].task, parse_metric(prompted[0].score or "")
-    heads = ("prompt", "calibration", metric.split, "uncalibrated", "gain", "templates alone", "mean", "sd", "lowest", "highest")
-    columns = tuple(Column(head, head not in ("prompt", "calibration", "templates alone")) for head in heads)
+    heads = ("prompt", metric.split, "uncalibrated", "gain", "templates alone", "mean", "sd", "lowest to highest")
+    columns = tuple(Column(head, head not in ("prompt", "templates alone")) for head in heads)
     notes = [
         f"{metric.title} × 100. gain: what calibration adds to the same scores of the same run.",
         "Spread over templates, of each by itself and calibrated; sd: n − 1, within one model. No template was chosen by it.",
@@ -44,15 +41,13 @@ def _row(arm: Arm) -> tuple[Cell, ...]:
     values = [value for _, value in alone]
     return (
         Cell(arm.label),
-        Cell(", ".join(dict.fromkeys(str(run.config.get(CALIBRATION, DEFAULT)) for run in arm.runs))),
         mean_cell([value for _, value in arm.points(arm.score)], metric),
         mean_cell([before for before, _ in pairs], metric),
         mean_cell([after - before for before, after in pairs], metric, signed=True),
         point_cells(alone, metric),
         mean_cell(values, metric),
         _spread(alone, metric),
-        mean_cell([min(values)], metric),
-        mean_cell([max(values)], metric),
+        Cell(formats.span(min(values), max(values), metric)) if len(values) > 1 else EMPTY,
     )
 
 

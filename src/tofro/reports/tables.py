@@ -82,7 +82,7 @@ def method_table(arms: Sequence[Arm], pretrained: Sequence[RunRecord] = ()) -> T
     notes += [
         f"{arm.label}: {formats.span(min(v), max(v), metric)}, a spread over templates, no seeds."
         for arm in scored
-        if arm.method in SEEDLESS and (v := [value for run in arm.runs for value in templates_of(run).values()])
+        if arm.method in SEEDLESS and len(v := [value for run in arm.runs for value in templates_of(run).values()]) > 1
     ]
     notes.append(
         "seconds, FLOPs, tokens and peak memory (MB) are means per run"
