@@ -10,6 +10,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from tests.kinds import write
 from tofro.batches.types import Batch
 from tofro.encoders.model import Model, build_model
 from tofro.encoders.settings import EncoderSettings
@@ -242,6 +243,23 @@ def test_all_templates_share_forward_passes_and_the_same_sequence_is_computed_on
     scores = scorer.score([*EXAMPLES, *EXAMPLES[::-1]])
     assert seen == [64] * (count // 64) + [count % 64]
     assert torch.equal(scores[: len(EXAMPLES)], scores[len(EXAMPLES) :].flip(0))
+
+
+@pytest.mark.parametrize("kind", ["RoBERTa", "XLM-R", "ModernBERT", "WordPiece"])
+def test_every_template_of_an_ensemble_answers_as_it_does_alone(kind: str, tmp_path: Path):
+    """Some tokenizers write the space before a word into it, so texts and words have other tokens in other templates."""
+    tokenizer = Tokenizer.load(write(tmp_path, kind))
+    settings = EncoderSettings(layers=1, width=16, heads=2, intermediate=32, max_positions=40, init_std=0.5)
+    model = build_model(settings, tokenizer.vocabulary, heads=("mlm", "pair"))
+    templates = ["{text_a} It was [MASK].", "[MASK]: {text_a}", "({text_a}) ([MASK])"]
+    words = {"negative": ["lazy"], "positive": ["quick", "believe"]}
+    scorers = [
+        ClozeScorer(PromptSettings("unused", templates, number, words), model, tokenizer, LABELS, False, 32)
+        for number in (0, 1, 2, None)
+    ]
+    texts = [Example(text, None, "") for text in ("The fox jumps over the dog.", "foxes are quicker")]
+    answers = torch.stack([scorer.score(texts) for scorer in scorers[:3]])
+    assert torch.allclose(scorers[3].answer(texts).calibrated, answers, atol=1e-5)
 
 
 def test_the_uncalibrated_answer_costs_one_sequence_without_content_for_each_template_and_number_of_masks():
