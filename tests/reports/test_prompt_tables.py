@@ -40,6 +40,7 @@ def runs(make_run: Make, tmp_path: Path) -> tuple[RunRecord, ...]:
 def test_the_gain_of_calibration_and_the_spread_over_templates(runs: tuple[RunRecord, ...]) -> None:
     table = prompt_table(arms_of(runs, "pydoc_kind"))
     assert table is not None
+    assert table.notes[0] == "Calibration, where a row names none: contextual."
     rows = {row[0].text: [cell.text for cell in row[1:]] for row in table.rows}
     spread = ["60.0", "10.0", "50.0 to 70.0"]
     points = "50.0  60.0  70.0"

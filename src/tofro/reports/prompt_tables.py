@@ -16,6 +16,8 @@ from tofro.reports.collect import RunRecord
 from tofro.reports.formats import Metric, parse_metric
 from tofro.reports.layout import Cell, Column, Table
 
+DEFAULT = "contextual"  # tokens/settings.py: PromptSettings; a run's config holds what differs from it
+
 
 def prompt_table(arms: Sequence[Arm]) -> Table | None:
     """Prompts on one task: score, the same before calibration, and every template's score by itself with their spread."""
@@ -25,7 +27,9 @@ def prompt_table(arms: Sequence[Arm]) -> Table | None:
     task, metric = prompted[0].task, parse_metric(prompted[0].score or "")
     heads = ("prompt", metric.split, "uncalibrated", "gain", "templates alone", "mean", "sd", "lowest to highest")
     columns = tuple(Column(head, head not in ("prompt", "templates alone")) for head in heads)
+    kinds = {str(run.config.get("prompt.calibration", DEFAULT)) for arm in prompted for run in arm.runs}
     notes = [
+        f"Calibration, where a row names none: {kinds.pop() if len(kinds) == 1 else DEFAULT}.",
         f"{metric.title} × 100. gain: what calibration adds to the same scores of the same run.",
         "Spread over templates, of each by itself and calibrated; sd: n − 1, within one model. No template was chosen by it.",
     ]
