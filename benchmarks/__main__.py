@@ -23,6 +23,7 @@ NAMES = (
     "fine_tuning",
     "two_way",
     "predicting",
+    "prompting",
     "arithmetic",
     "store",
     "waiting",

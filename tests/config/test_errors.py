@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,7 @@ MISTAKES = [
     ("encoder.local_window=64", "encoder.local_window=64: an encoder of family bert has no such thing", "leave it out"),
     ("task=file", "task.path is not set", "task.path="),
     ("method=prompt", "method=prompt needs prompt._target_", "prompt="),
+    ("prompt.words={0: [bad]}", "prompt.words.0 must be named by text", '"0"'),
     ("alignment.schedule=ramp", "alignment.schedule=ramp is no function", "alignment/schedule="),
     ("full", "full is not an override", "key=value"),
     ("init_from=a=b", "the value of init_from can't be read", "'init_from=\"a=b\"'"),
@@ -101,6 +103,17 @@ def test_a_mistake_in_a_file_is_named(conf: Path, tmp_path: Path, monkeypatch: p
         compose(["budget=mine"])
     assert what in str(caught.value)
     assert len(str(caught.value).splitlines()) <= LINES
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [("{0: [bad]}", "prompt.words.0 must be named by text"), ("{a: [no]}", "prompt.words.a has the wrong type")],
+)
+def test_a_mistake_in_a_prompt_of_ones_own_names_file_and_key(tmp_path: Path, words: str, what: str) -> None:
+    (tmp_path / "prompt").mkdir()
+    (tmp_path / "prompt" / "mine.yaml").write_text(f"defaults: [settings, _self_]\nwords: {words}\n")
+    with pytest.raises(ConfigError, match=re.escape(f"{what} (in {tmp_path / 'prompt' / 'mine.yaml'})")):
+        compose(["prompt=mine", f"hydra.searchpath=[file://{tmp_path}]"])
 
 
 def test_closest_prefers_the_whole_name_and_knows_last_parts() -> None:

@@ -131,11 +131,12 @@ def test_every_output_is_written_and_the_terminal_shows_the_verdict(study: Path,
     assert {path.name for path in (tmp_path / "csv").iterdir()} == {
         "pretraining.csv",
         "methods-pydoc-kind.csv",
+        "prompts-pydoc-kind.csv",
         "differences-pydoc-kind.csv",
         "flow-back-pydoc-kind.csv",
         "runs.csv",
     }
-    assert (tmp_path / "t.tex").read_text().count(r"\begin{tabular}") == 4
+    assert (tmp_path / "t.tex").read_text().count(r"\begin{tabular}") == 5
     assert (tmp_path / "t.md").read_text() == made.markdown
     shown = screen.getvalue()
     assert "no verdict" in shown

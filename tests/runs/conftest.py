@@ -30,6 +30,7 @@ PROMPT = [
     'prompt.templates=["{text_a} It is [MASK]."]',
     "prompt.words={good: [bright, warm], bad: [cold]}",
 ]
+ENSEMBLE = [*PROMPT, 'prompt.templates=["{text_a} It is [MASK].", "The [MASK] one. {text_a}"]', "prompt.template=null"]
 
 
 def carry_out(overrides: list[str]) -> Result:

@@ -183,11 +183,67 @@ CASES: dict[str, tuple[Make, list[str]]] = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+def asked(*words: str) -> Make:
+    """Return a prompt from the pretrained model with a mistake in it."""
+    return flags(*PROMPT, *words)
+
+
+PROMPTS: dict[str, tuple[Make, list[str]]] = {
+    "a label word of unknown characters": (
+        asked('prompt.words={good: [bright, "☃"], bad: [cold]}'),
+        ["prompt.words.good[1]", "'☃'", "does not know"],
+    ),
+    "a label with an empty list": (asked("prompt.words={good: [bright], bad: []}"), ["prompt.words.bad", "has no word"]),
+    "a word for two labels": (
+        asked("prompt.words={good: [bright], bad: [cold, Bright]}"),
+        ["prompt.words.good[0]", "'bright' is the same word", "prompt.words.bad[1]"],
+    ),
+    "a word for no label": (
+        asked("prompt.words={good: [bright], bad: [cold], ugly: [harsh]}"),
+        ["prompt.words.ugly", "bad, good"],
+    ),
+    "no template": (asked("prompt.templates=[]"), ["prompt.templates is empty"]),
+    "a template that is not there": (asked("prompt.template=1"), ["prompt.template=1", "out of range"]),
+    "a template without a mask": (asked('prompt.templates=["{text_a} It is so."]'), ["prompt.templates[0]", "[MASK]"]),
+    "a template without the text": (asked('prompt.templates=["It is [MASK]."]'), ["prompt.templates[0]", "{text_a}"]),
+    "a field that the task lacks": (
+        asked('prompt.templates=["{text_a} [MASK] {text_b}"]'),
+        ["prompt.templates[0]", "{text_b} is not a placeholder", "{text_a}"],
+    ),
+    "a brace without its fellow": (asked('prompt.templates=["{text_a [MASK]"]'), ["prompt.templates[0]", "brace"]),
+    "a template that leaves no room for mask and text": (
+        asked('prompt.templates=["{text_a} ' + "the river finds " * 10 + '[MASK]."]'),
+        ["prompt.templates[0]", "task.max_length=32", "no room"],
+    ),
+    "words that do not fit several masks": (
+        asked('prompt.templates=["{text_a} [MASK][MASK]"]', "prompt.words={good: [bright], bad: [the the]}"),
+        ["prompt.words.good[0]", "2 masks of prompt.templates[0]"],
+    ),
+    "the second template of an ensemble": (
+        asked("prompt.template=null", 'prompt.templates=["{text_a} is [MASK].", "{text_a}"]'),
+        ["prompt.templates[1]", "[MASK]"],
+    ),
+    "a template twice in an ensemble": (
+        asked("prompt.template=null", 'prompt.templates=["{text_a} is [MASK].", "{text_a} is [MASK]."]'),
+        ["prompt.templates[1] repeats prompt.templates[0]"],
+    ),
+    "a calibration that is not there": (asked("prompt.calibration=mean"), ["prompt.calibration", "pmi"]),
+    "a prompt for scores": (
+        task(*PROMPT, train=[{**row, "label": number + 0.5} for number, row in enumerate(GOOD_ROWS)]),
+        ["prompt.words", "classification"],
+    ),
+    "a statement without a word": (
+        asked("prompt._target_=tofro.modules.prompting.PairScorer"),
+        ["prompt.templates[0]", "{word}"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", [*CASES, *PROMPTS])
 def test_a_mistake_is_named_and_leaves_nothing(
     case: str, chain: Chain, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    make, said = CASES[case]
+    make, said = (CASES | PROMPTS)[case]
     data, outputs = tmp_path / "data", tmp_path / "outputs"
     data.mkdir()
     code = main(["run", *chain.base, f"outputs_dir={outputs}", *make(data, chain)])

@@ -16,7 +16,7 @@ import torch
 from omegaconf import OmegaConf
 
 from tests.modules.conftest import same_weights
-from tests.runs.conftest import LONG, PROMPT, Chain, carry_out, hash_of, rows_of
+from tests.runs.conftest import ENSEMBLE, LONG, PROMPT, Chain, carry_out, hash_of, rows_of
 from tofro import cli
 from tofro.batches.labelled import task_batches
 from tofro.config.compose import compose
@@ -89,11 +89,14 @@ def test_partial_trains_the_head_alone_and_full_trains_more(chain: Chain) -> Non
     assert not same_weights(both.encoder, pre.encoder)
 
 
-def test_a_prompt_changes_no_parameter_and_no_buffer(chain: Chain, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("asked", [PROMPT, ENSEMBLE, [*ENSEMBLE, "prompt.calibration=batch"]], ids=["one", "all", "batch"])
+def test_a_prompt_changes_no_parameter_and_no_buffer(
+    asked: list[str], chain: Chain, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     seen: list[str] = []
-    evaluate = untrained.evaluate_prompt
+    evaluate = untrained.score_prompt
 
-    def watched(scorer: Any, task: Any, split: str) -> float:
+    def watched(scorer: Any, task: Any, split: str) -> dict[str, float]:
         everything = [scorer.model.state_dict(), dict(scorer.model.named_buffers())]
         before = [{name: value.clone() for name, value in each.items()} for each in everything]
         value = evaluate(scorer, task, split)
@@ -102,11 +105,36 @@ def test_a_prompt_changes_no_parameter_and_no_buffer(chain: Chain, monkeypatch: 
         seen.append(split)
         return value
 
-    monkeypatch.setattr(untrained, "evaluate_prompt", watched)
-    result = carry_out([*chain.base, chain.start(), *PROMPT, f"outputs_dir={tmp_path}"])
+    monkeypatch.setattr(untrained, "score_prompt", watched)
+    result = carry_out([*chain.base, chain.start(), *asked, f"outputs_dir={tmp_path}"])
     assert seen == ["validation", "test"]
-    assert result.metrics == chain.runs["prompt"].metrics
+    assert (result.metrics == chain.runs["prompt"].metrics) is (asked is PROMPT)
     assert hash_of(chain.runs["pretrain"].folder / "models") == chain.pre_hash
+
+
+def test_an_ensemble_records_each_template_and_their_spread(chain: Chain, tmp_path: Path) -> None:
+    base = [*chain.base, chain.start(), *ENSEMBLE, f"outputs_dir={tmp_path}"]
+    every = carry_out(base)
+    assert every.data["variant"] == "ensemble"
+    alone = [carry_out([*base, f"prompt.template={number}"]) for number in (0, 1)]
+    assert [run.data["variant"] for run in alone] == ["template 0", "template 1"]
+    for split in ("validation", "test"):
+        scores = [run.metrics[f"{split}/accuracy_pre"] for run in alone]
+        assert [every.metrics[f"{split}/accuracy_template_{number}_pre"] for number in (0, 1)] == scores
+        mean, low, high = (every.metrics[f"{split}/accuracy_templates_{name}_pre"] for name in ("mean", "lowest", "highest"))
+        assert (mean, low, high) == (pytest.approx(sum(scores) / 2), min(scores), max(scores))
+        assert every.metrics[f"{split}/accuracy_templates_sd_pre"] == pytest.approx((high - low) / 2**0.5)
+        assert f"{split}/accuracy_uncalibrated_pre" in every.metrics
+
+
+def test_what_is_not_calibrated_says_so_once_and_a_batch_is_a_split(chain: Chain, tmp_path: Path) -> None:
+    base = [*chain.base, chain.start(), *PROMPT, f"outputs_dir={tmp_path}"]
+    plain, batch = (carry_out([*base, f"prompt.calibration={how}"]) for how in ("none", "batch"))
+    assert not any("uncalibrated" in name for name in plain.metrics)
+    for calibrated in (batch, chain.runs["prompt"]):
+        assert calibrated.metrics["test/accuracy_uncalibrated_pre"] == plain.metrics["test/accuracy_pre"]
+    assert any("prompt.calibration=batch" in note for note in batch.data["notes"])
+    assert not any("prompt.calibration" in note for note in plain.data["notes"])
 
 
 def test_a_finished_run_is_a_no_op(chain: Chain) -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tofro.tokens.cloze import ClozeTemplate, choose_template, read_words, share_room
+from tofro.tokens.cloze import ClozeTemplate, choose_template, choose_templates, read_words, share_room
 from tofro.tokens.statements import StatementTemplate
 from tofro.tokens.tokenizer import SPECIALS, Tokenizer, bert_backend
 
@@ -89,10 +89,11 @@ def test_words_come_in_the_order_of_the_labels_with_their_pieces():
     [
         ({"pos": ["good"]}, r"prompt\.words\.neg: the label has no word"),
         ({"pos": ["good"], "neg": []}, r"prompt\.words\.neg: the label has no word"),
-        ({"pos": ["good"], "neg": ["horrid"]}, r"prompt\.words\.neg: .*does not know the word 'horrid'"),
-        ({"pos": ["good"], "neg": [" "]}, r"prompt\.words\.neg: .*does not know"),
-        ({"pos": ["good"], "neg": ["GOOD"]}, r"prompt\.words\.pos: 'good' is the same word as 'GOOD' under prompt\.words\.neg"),
-        ({"pos": ["good", "good"], "neg": ["bad"]}, r"prompt\.words\.pos: 'good' is the same word"),
+        ({"pos": ["good"], "neg": ["horrid"]}, r"prompt\.words\.neg\[0\]: .*does not know the word 'horrid'"),
+        ({"pos": ["good"], "neg": [" "]}, r"prompt\.words\.neg\[0\]: .*does not know"),
+        ({"pos": ["good", "horrid"], "neg": ["bad"]}, r"prompt\.words\.pos\[1\]: .*does not know the word 'horrid'"),
+        ({"pos": ["good"], "neg": ["GOOD"]}, r"pos\[0\]: 'good' is the same word as 'GOOD' under prompt\.words\.neg\[0\]"),
+        ({"pos": ["good", "good"], "neg": ["bad"]}, r"pos\[1\]: 'good' is the same word as 'good' under prompt\.words\.pos\[0\]"),
         ({"pos": ["good"], "neg": ["bad"], "neutral": ["a"]}, r"prompt\.words\.neutral: .*its labels are neg, pos"),
     ],
 )
@@ -113,6 +114,7 @@ def test_a_task_without_labels_is_refused():
         ("it was [MASK]", r"prompt\.templates\[0\]: the template holds no text"),
         ("{text} was [MASK]", r"prompt\.templates\[0\]: \{text\} is not a placeholder .* it can hold \{text_a\} and \[MASK\]"),
         ("{text_a} {text_b} [MASK]", r"\{text_b\} is not a placeholder"),
+        ("{text_a} {text_b was [MASK]", r"prompt\.templates\[0\]: a brace stands alone .* like \{text_a\}"),
     ],
 )
 def test_templates_that_can_not_work_are_refused_by_key(template: str, message: str):
@@ -129,7 +131,7 @@ def test_a_template_that_fills_the_length_is_refused():
 
 def test_two_masks_refuse_words_of_another_length():
     words = read_words({"pos": ["好评"], "neg": ["坏"]}, ("neg", "pos"), TOKENIZER)
-    with pytest.raises(ValueError, match=r"prompt\.words\.neg: '坏' has 1 tokens and the 2 masks"):
+    with pytest.raises(ValueError, match=r"prompt\.words\.neg\[0\]: '坏' has 1 tokens and the 2 masks"):
         cloze("{text_a}[MASK][MASK]").check(words, ("neg", "pos"))
 
 
@@ -139,6 +141,17 @@ def test_choosing_a_template_that_is_not_there_is_refused():
         choose_template(["a", "b"], 2)
     with pytest.raises(ValueError, match=r"prompt\.templates is empty"):
         choose_template([], 0)
+
+
+def test_all_templates_are_chosen_with_their_numbers_and_none_twice():
+    assert choose_templates(["a", "b"], None) == {0: "a", 1: "b"}
+    assert choose_templates(["a", "a"], 1) == {1: "a"}
+    with pytest.raises(ValueError, match=r"prompt\.templates\[2\] repeats prompt\.templates\[0\]"):
+        choose_templates(["a", "b", "a"], None)
+    with pytest.raises(ValueError, match=r"prompt\.templates is empty"):
+        choose_templates([], None)
+    with pytest.raises(ValueError, match=r"prompt\.template=null .* set prompt\.template to its number"):
+        choose_template(["a", "b"], None)
 
 
 def statement(template: str, max_length: int = 32, pair: bool = False) -> StatementTemplate:

@@ -8,7 +8,8 @@ by one against the known groups, options and keys; only what they do not explain
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, OverrideParseException
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, KeyValidationError, OmegaConfBaseException, ValidationError
 
 from tofro.config.errors import ConfigError, did_you_mean
 from tofro.config.schema import LIGHTNING_KEYS, OPEN, ROOT, SETTINGS, RunConfig, declarations, expected
@@ -28,8 +29,9 @@ Problem = tuple[str, str]
 
 def explain(mistake: Exception, overrides: list[str], loader: Any, conf: Path) -> ConfigError:
     """Turn a failed composition into a ConfigError; ``loader`` is Hydra's ConfigLoader, ``conf`` the folder it reads."""
-    searched = any("hydra.searchpath" in text for text in overrides)  # only then can an option lie outside conf/
-    known = Known(conf, loader if searched else None)  # the loader is slow to ask
+    searched = [text for text in overrides if "hydra.searchpath" in text]  # only then can an option lie outside conf/
+    own = [Path(place) for text in searched for place in re.findall(r"file://([^,\]'\"]+)", text)]
+    known = Known(conf, loader if searched else None, own)  # the loader is slow to ask
     cause = _cause(mistake)
     missing = str(cause.full_key) if isinstance(cause, ConfigKeyError | ConfigAttributeError) else None
     problems: list[Problem] = []
@@ -46,9 +48,10 @@ def explain(mistake: Exception, overrides: list[str], loader: Any, conf: Path) -
 class Known:
     """The groups, options and dotted keys there are, read from the settings dataclasses, conf/ and Hydra's search path."""
 
-    def __init__(self, conf: Path, loader: Any = None) -> None:
+    def __init__(self, conf: Path, loader: Any = None, own: Sequence[Path] = ()) -> None:
         self.conf = conf
         self.loader = loader
+        self.own = own  # folders that the command line adds; the loader knows them only after it has read them
 
     @functools.cached_property
     def groups(self) -> dict[str, list[str]]:
@@ -56,7 +59,7 @@ class Known:
         names = {folder.relative_to(self.conf).as_posix() for folder in self.conf.rglob("*") if folder.is_dir()} | set(SETTINGS)
         options: dict[str, list[str]] = {}
         for name in sorted(names):
-            here = {path.stem for path in (self.conf / name).glob("*.yaml")}
+            here = {path.stem for folder in (self.conf, *self.own) for path in (folder / name).glob("*.yaml")}
             if self.loader is not None:
                 here |= set(self.loader.get_group_options(name, results_filter=ObjectType.CONFIG))
             options[name] = sorted(here - set(SETTINGS.get(name, {})))
@@ -76,6 +79,11 @@ class Known:
     def content(self, group: str, option: str) -> Any:
         """What an option's YAML file holds; None for one that is not in conf/ or can't be read."""
         return _read_yaml(self.conf / group / f"{option}.yaml")
+
+    def place(self, config: str) -> str:
+        """Return where the file of ``prompt/mine`` or the like lies."""
+        own = (folder / f"{config}.yaml" for folder in self.own)
+        return next((str(path) for path in own if path.is_file()), f"conf/{config}.yaml")
 
 
 def _dotted(node: Any, prefix: str = "") -> Iterator[str]:
@@ -171,8 +179,11 @@ def _sweep_without_flag(mistake: Exception, parsed: list[Override], known: Known
 def _from_exception(mistake: Exception, overrides: list[str], known: Known) -> list[Problem]:
     """Read the problem out of the exception: a value of the wrong type, a key in a YAML file, anything else in its own words."""
     where = str(mistake).splitlines()[0] if str(mistake).startswith("In '") else ""
-    where = f" (in conf/{where.split(chr(39))[1]}.yaml)" if where else ""
+    where = f" (in {known.place(where.split(chr(39))[1])})" if where else ""
     cause = _cause(mistake)
+    if isinstance(cause, KeyValidationError) and cause.full_key:
+        name = str(cause.full_key).rpartition(".")[2]
+        return [(f"{cause.full_key} must be named by text{where}", f'write it in a YAML file, in quotes: "{name}": ...')]
     if isinstance(cause, ValidationError) and cause.full_key:
         return [_wrong_type(cause, overrides, where)]
     if isinstance(cause, ConfigKeyError | ConfigAttributeError) and cause.full_key:

@@ -7,6 +7,7 @@ training; this is the same computation without a trainer.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from statistics import fmean, stdev
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from tofro.batches.types import Batch
 from tofro.encoders.inference import device_of, inference
 from tofro.encoders.model import Model
 from tofro.measures.scores import score
+from tofro.modules.calibration import together
 from tofro.modules.metrics import TagMetric
 from tofro.modules.prompting import Scorer
 from tofro.text.task import Task
@@ -57,5 +59,30 @@ def _evaluate_tags(model: Model, batches: Iterable[Batch], task: Task) -> float:
 
 def evaluate_prompt(scorer: Scorer, task: Task, split: str) -> float:
     """Return the metric of the likeliest label under ``scorer`` on ``split``; the first of the labels on a tie."""
-    predictions = scorer.score(task.splits[split]).argmax(-1).numpy()
-    return score(task.metric, predictions, labels_of(task, split))
+    return score_prompt(scorer, task, split)[task.metric]
+
+
+def score_prompt(scorer: Scorer, task: Task, split: str) -> dict[str, float]:
+    """Return what one pass of ``scorer`` over ``split`` says, by name: ``accuracy`` where this is the task's metric, and so on.
+
+    - ``accuracy``: of the likeliest label; the first of the labels on a tie;
+    - ``accuracy_uncalibrated``: the same scores before calibration, where there is any;
+    - with several templates, which answer together above, ``accuracy_template_<number>`` of each alone, calibrated, and
+      ``accuracy_templates_mean``, ``_sd`` (n - 1), ``_lowest`` and ``_highest`` over them.
+    """
+    found, labels = scorer.answer(task.splits[split]), labels_of(task, split)
+
+    def judge(answers: torch.Tensor) -> float:
+        return score(task.metric, answers.argmax(-1).numpy(), labels)
+
+    values = {task.metric: judge(together(found.calibrated))}
+    if scorer.settings.calibration != "none":
+        values[f"{task.metric}_uncalibrated"] = judge(together(found.uncalibrated))
+    if len(scorer.wordings) > 1:
+        alone = [judge(answers) for answers in found.calibrated]
+        values |= {
+            f"{task.metric}_template_{wording.number}": value for wording, value in zip(scorer.wordings, alone, strict=True)
+        }
+        spread = {"mean": fmean(alone), "sd": stdev(alone), "lowest": min(alone), "highest": max(alone)}
+        values |= {f"{task.metric}_templates_{name}": value for name, value in spread.items()}
+    return values

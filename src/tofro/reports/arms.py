@@ -32,7 +32,8 @@ _FIRST: tuple[str, ...] = (
     *("pretrain", "full", "partial", "lora", "bitfit", "l2_sp", "task_mlm", "distillation", "from_scratch", "prompt"),
     *("two_way", "ema", "mutual", "wise", "continued_mlm"),
 )
-_TEMPLATE = re.compile(r"[,;]?\s*template\s*\S*\s*$")
+ENSEMBLE = "ensemble"  # the variant of a prompt whose templates answered together
+_TEMPLATE = re.compile(r"[,;]?\s*template \d+\s*$")
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,14 @@ class Arm:
 
     @property
     def label(self) -> str:
-        """Name of the row: method, variant, and the number of templates where they are what varies."""
+        """Name of the row: method, variant, and of a prompt which template, or how many of them."""
         name = f"{FLOORS.get(self.method, self.method)}, {self.variant}" if self.variant else FLOORS.get(self.method, self.method)
         if self.method not in SEEDLESS:
             return name
-        return f"{name}, {len(self.runs)} template{'s' if len(self.runs) != 1 else ''}"
+        if ENSEMBLE in self.variant.split(", "):
+            return f"{name} of {len({each for run in self.runs for each in templates_of(run)})} templates"
+        asked = {run.variant.rpartition(", ")[2] for run in self.runs}
+        return f"{name}, {len(asked)} templates" if len(asked) > 1 else f"{name}, {asked.pop() or '1 template'}"
 
     @property
     def key(self) -> str:
@@ -75,6 +79,15 @@ class Arm:
         """Mean over the runs of one entry of their costs."""
         found = [run.cost[key] for run in self.runs if key in run.cost]
         return sum(found) / len(found) if found else None
+
+
+def templates_of(run: RunRecord) -> dict[str, float]:
+    """Return the scores of a prompted run's templates by their names: of the one that it asked, or of each of an ensemble."""
+    score = parse_metric(run.score or "")
+    name = re.compile(rf"{re.escape(f'{score.split}/{score.what}')}_(template_\d+)_{score.encoder}")
+    found = {match[1].replace("_", " "): value for key, value in run.metrics.items() if (match := name.fullmatch(key))}
+    own = run.metrics.get(run.score or "")
+    return found or ({} if own is None else {run.variant.rpartition(", ")[2]: own})
 
 
 def controls_of(run: RunRecord) -> frozenset[str]:

@@ -39,6 +39,7 @@ _PATTERNS = (  # what a name's parts mean, the first that fits
     (re.compile(r"cka_pre_layer_(\d+)"), r"CKA of pre and ft, layer \1"),
 )
 _AT = re.compile(r"(.+)_at_([\d.]+)")  # weights between `pre` (0) and `ft` (1)
+_PROMPTED = re.compile(r"(.+?)_(uncalibrated|template_\d+|templates_(?:mean|sd|lowest|highest))")  # of a prompt
 _NUMBERS = ("cka", "effective_rank", "displacement", "alignment", "uniformity", "pll_")
 _LESS_IS_BETTER = ("loss", "nats", "error", "perplexity")
 
@@ -60,6 +61,9 @@ class Metric:
         for pattern, words in _PATTERNS:
             if pattern.fullmatch(self.what):
                 return pattern.sub(words, self.what)
+        prompted = _PROMPTED.fullmatch(self.what)
+        if prompted is not None:
+            return f"{Metric(self.split, prompted[1], self.encoder).title}, {prompted[2].replace('_', ' ')}"
         return _NAMES.get(self.what, self.what.replace("_", " "))
 
     @property

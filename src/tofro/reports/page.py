@@ -117,7 +117,7 @@ def sections(collection: Collection, tables: Sequence[Table], figures: Sequence[
     found = [Section("Pretraining", *_named(tables, figures, ("pretraining", "pretraining-loss")))]
     for task in tasks_of(collection.runs):
         name = slug(task)
-        about_methods = [f"{kind}-{name}" for kind in ("methods", "differences", "scores", "cost", "curves")]
+        about_methods = [f"{kind}-{name}" for kind in ("methods", "prompts", "differences", "scores", "cost", "curves")]
         about_methods += [f"over-{slug(knob.key)}-{name}" for knob in KNOBS]
         found.append(Section(f"Methods on {task}", *_named(tables, figures, about_methods)))
         about_pre = [f"{kind}-{name}" for kind in ("flow-back", "mechanism")]

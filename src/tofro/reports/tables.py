@@ -20,6 +20,7 @@ from tofro.reports.arms import (
     reference_arm,
     start_of,
     tasks_of,
+    templates_of,
 )
 from tofro.reports.cells import EMPTY, mean_cell, point_cells, slug
 from tofro.reports.collect import Collection, RunRecord
@@ -27,6 +28,7 @@ from tofro.reports.encoder_tables import flow_table, mechanism_table, pretrainin
 from tofro.reports.formats import MISSING, parse_metric
 from tofro.reports.layout import Cell, Column, Table
 from tofro.reports.overview import overview_table
+from tofro.reports.prompt_tables import prompt_table
 from tofro.reports.statistics import SMALLEST_PAIRS, holm, pairs_needed
 from tofro.reports.stream_tables import stream_tables
 
@@ -38,7 +40,8 @@ def all_tables(collection: Collection) -> list[Table]:
     for task in tasks_of(collection.runs):
         arms = arms_of(collection.runs, task)
         pretrained = [run for run in collection.runs if run.method == "pretrain"]
-        tables += [method_table(arms, pretrained), difference_table(arms), flow_table(arms), mechanism_table(arms)]
+        tables += [method_table(arms, pretrained), prompt_table(arms), difference_table(arms)]
+        tables += [flow_table(arms), mechanism_table(arms)]
     return [*(table for table in tables if table is not None), *stream_tables(collection)]
 
 
@@ -79,7 +82,7 @@ def method_table(arms: Sequence[Arm], pretrained: Sequence[RunRecord] = ()) -> T
     notes += [
         f"{arm.label}: {formats.span(min(v), max(v), metric)}, a spread over templates, no seeds."
         for arm in scored
-        if arm.method in SEEDLESS and (v := [value for _, value in arm.points(arm.score)])
+        if arm.method in SEEDLESS and len(v := [value for run in arm.runs for value in templates_of(run).values()]) > 1
     ]
     notes.append(
         "seconds, FLOPs, tokens and peak memory (MB) are means per run"

@@ -8,7 +8,8 @@ from __future__ import annotations
 from tofro.encoders.model import build_model
 from tofro.measures.classic import tfidf_scores
 from tofro.measures.cost import peak_memory_mb
-from tofro.measures.tasks import evaluate_prompt
+from tofro.measures.tasks import score_prompt
+from tofro.modules.prompting import Scorer
 from tofro.modules.settings import MethodSettings
 from tofro.runs.context import Context
 from tofro.runs.outcome import Outcome, floor, lineage_of, task_notes
@@ -29,16 +30,27 @@ def prompt(settings: MethodSettings, context: Context) -> Outcome:
         if head in model.heads:
             del model.heads[head]  # random weights know nothing: the scorer refuses a model without its head
     scorer = scorer_of(context, model, task)
-    metrics = {f"{split}/{task.metric}_pre": evaluate_prompt(scorer, task, split) for split in ("validation", "test")}
+    metrics = {
+        f"{split}/{what}_pre": value
+        for split in ("validation", "test")
+        for what, value in score_prompt(scorer, task, split).items()
+    }
     return Outcome(
         score=f"test/{task.metric}_pre",
         metrics=metrics | floor(context),
         cost={"peak_memory_mb": peak_memory_mb()},
         lineage=lineage_of(context),
         data={"task": task.fingerprint},
-        variant=f"template {context.config.prompt.template}",
-        notes=task.notes,
+        variant=scorer.variant,
+        notes=(*task.notes, *company(scorer)),
     )
+
+
+def company(scorer: Scorer) -> list[str]:
+    """Return a note where an answer depends on the texts that are asked about beside its own."""
+    if scorer.settings.calibration != "batch":
+        return []
+    return ["prompt.calibration=batch: an answer depends on the texts scored with it, which are its split's"]
 
 
 def tfidf(settings: MethodSettings, context: Context) -> Outcome:

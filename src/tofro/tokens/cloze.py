@@ -36,11 +36,12 @@ class Piece:
 
 @dataclass(frozen=True)
 class LabelWord:
-    """A word that stands for a label: class index, the word, its token ids (k,)."""
+    """A word that stands for a label: class index, the word, its token ids (k,), the config key it comes from."""
 
     label: int
     word: str
     ids: np.ndarray
+    where: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,29 @@ class Cloze:
     masks: np.ndarray
 
 
-def choose_template(templates: Sequence[str], index: int) -> str:
-    """Return ``templates[index]``; ValueError where there is none."""
+def choose_template(templates: Sequence[str], index: int | None) -> str:
+    """Return ``templates[index]``; ValueError where there is none, or where ``index`` leaves it open."""
+    if index is None:
+        raise ValueError("prompt.template=null means all templates, and here one is needed; set prompt.template to its number")
+    return choose_templates(templates, index)[index]
+
+
+def choose_templates(templates: Sequence[str], index: int | None) -> dict[int, str]:
+    """Return number -> template: ``templates[index]``, or all of them where ``index`` is None.
+
+    ValueError where there is none, or where one stands twice among all, which would give it two votes.
+    """
     if not templates:
         raise ValueError("prompt.templates is empty: give at least one, such as '{text_a} It was [MASK].'")
-    if not 0 <= index < len(templates):
+    if index is not None and not 0 <= index < len(templates):
         raise ValueError(f"prompt.template={index} is out of range: prompt.templates has {len(templates)}, counted from 0")
-    return templates[index]
+    if index is not None:
+        return {index: templates[index]}
+    for number, template in enumerate(templates):
+        first = templates.index(template)
+        if first != number:
+            raise ValueError(f"prompt.templates[{number}] repeats prompt.templates[{first}]; leave one of them out")
+    return dict(enumerate(templates))
 
 
 def parse_template(template: str, fields: Sequence[str], tokenizer: Tokenizer, where: str) -> list[Piece]:
@@ -79,6 +96,8 @@ def parse_template(template: str, fields: Sequence[str], tokenizer: Tokenizer, w
         else:
             known = ", ".join(f"{{{name}}}" for name in fields)
             raise ValueError(f"{where}: {match[0]} is not a placeholder of this task; it can hold {known} and {MASK}")
+    if re.search("[{}]", _PLACEHOLDER.sub("", template)):
+        raise ValueError(f"{where}: a brace stands alone in {template!r}; placeholders are written like {{{fields[0]}}}")
     return pieces + _literal(template, end, len(template), tokenizer)
 
 
@@ -112,17 +131,18 @@ def read_words(
     """
     check_labels(words, labels)
     result: list[LabelWord] = []
-    seen: dict[tuple[int, ...], tuple[str, str]] = {}
+    seen: dict[bytes, LabelWord] = {}
     for index, label in enumerate(labels):
-        where = f"prompt.words.{label}"
-        for word in words[label]:
+        for place, word in enumerate(words[label]):
+            where = f"prompt.words.{label}[{place}]"
             ids = tokenizer.encode_inside([word], spaced)[0].ids
             if len(ids) == 0 or tokenizer.unk_id in ids:
                 raise ValueError(f"{where}: the tokenizer does not know the word {word!r}; choose one that it can spell")
-            other = seen.setdefault(tuple(ids.tolist()), (label, word))
-            if other != (label, word) or any(entry.label == index and entry.word == word for entry in result):
-                raise ValueError(f"{where}: {word!r} is the same word as {other[1]!r} under prompt.words.{other[0]}")
-            result.append(LabelWord(index, word, ids))
+            read = LabelWord(index, word, ids, where)
+            other = seen.setdefault(ids.tobytes(), read)
+            if other is not read:
+                raise ValueError(f"{where}: {word!r} is the same word as {other.word!r} under {other.where}")
+            result.append(read)
     return result
 
 
@@ -164,9 +184,10 @@ class ClozeTemplate:
         """Raise ValueError for a word whose number of tokens the masks can't take, or that leaves no room for text."""
         for word in words:
             if self.masks > 1 and len(word.ids) != self.masks:
+                where = word.where or f"prompt.words.{labels[word.label]}"
                 raise ValueError(
-                    f"prompt.words.{labels[word.label]}: {word.word!r} has {len(word.ids)} tokens and the {self.masks} masks of "
-                    f"{self.where} take exactly {self.masks}; use one {MASK}, which grows with the word"
+                    f"{where}: {word.word!r} has {len(word.ids)} tokens and the {self.masks} masks of {self.where} take exactly "
+                    f"{self.masks}; use one {MASK}, which grows with the word"
                 )
             if self._room(len(word.ids)) < 1:
                 raise ValueError(

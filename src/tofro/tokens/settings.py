@@ -33,10 +33,15 @@ class PromptSettings:
         "wordings of the question, with {text_a}, {text_b} and, in a cloze, one or more [MASK]; "
         "for the pair head, statements with {word} and perhaps {text_b}",
     )
-    template: int = setting(0, "which of the templates this run uses, counted from 0", low=0)
+    template: Optional[int] = setting(
+        0, "which of the templates this run uses, counted from 0; null asks them all and averages their answers", low=0
+    )
     words: dict[str, list[str]] = setting({}, "label -> words that stand for it in the place of [MASK] or {word}")
     calibration: str = setting(
-        "contextual", "contextual: divide by the answer to the content-free text N/A; none", choices=("contextual", "none")
+        "contextual",
+        "what is taken from the scores: contextual, the labels' in the text N/A; pmi, the words' in an empty text; "
+        "batch, the labels' mean over the texts scored together; none",
+        choices=("contextual", "pmi", "batch", "none"),
     )
     pair: str = setting(
         "swap",
