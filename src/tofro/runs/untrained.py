@@ -11,8 +11,10 @@ from tofro.measures.cost import peak_memory_mb
 from tofro.measures.tasks import evaluate_prompt
 from tofro.modules.settings import MethodSettings
 from tofro.runs.context import Context
+from tofro.runs.diagnosis import diagnose
 from tofro.runs.outcome import Outcome, floor, lineage_of, task_notes
-from tofro.runs.using import frozen_use, scorer_of
+from tofro.runs.searching import asked
+from tofro.runs.using import frozen_use
 
 
 def prompt(settings: MethodSettings, context: Context) -> Outcome:
@@ -28,7 +30,8 @@ def prompt(settings: MethodSettings, context: Context) -> Outcome:
     for head in context.start.fresh:
         if head in model.heads:
             del model.heads[head]  # random weights know nothing: the scorer refuses a model without its head
-    scorer = scorer_of(context, model, task)
+    prompt = asked(context, model, task)
+    scorer, notes = prompt.scorer, (*prompt.notes, *diagnose(context, prompt.scorer, task))
     metrics = {f"{split}/{task.metric}_pre": evaluate_prompt(scorer, task, split) for split in ("validation", "test")}
     return Outcome(
         score=f"test/{task.metric}_pre",
@@ -37,7 +40,7 @@ def prompt(settings: MethodSettings, context: Context) -> Outcome:
         lineage=lineage_of(context),
         data={"task": task.fingerprint},
         variant=f"template {context.config.prompt.template}",
-        notes=task.notes,
+        notes=(*task.notes, *notes),
     )
 
 
