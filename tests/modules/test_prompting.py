@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gzip
+import json
 from pathlib import Path
 
 import numpy as np
@@ -203,3 +205,17 @@ def test_every_template_of_every_preset_scores(path: Path):
         prompt = PromptSettings("unused", preset["templates"], number, preset["words"])
         scorer = kind(prompt, model, tokenizer, sorted(preset["words"]), pair, 64)
         assert scorer.score([Example("it", "was" if pair else None, "")]).shape == (1, len(preset["words"]))
+
+
+FOLDERS = {"snli": "snli_subset"}  # a preset's task -> its folder, where the two differ
+TASKS = [path.stem for path in PRESETS if not path.stem.startswith(("none", "search", "pydoc"))]
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_labels_of_presets_are_those_of_the_tasks(name: str, shared: Path):
+    task = name.removesuffix("_pair")
+    with gzip.open(shared / "tasks" / FOLDERS.get(task, task) / "validation.jsonl.gz", "rt", encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    preset = OmegaConf.to_container(OmegaConf.load(PRESETS[0].parent / f"{name}.yaml"))
+    assert set(preset["words"]) == {row["label"] for row in rows}
+    assert any("{text_b}" in template for template in preset["templates"]) == ("text_b" in rows[0])

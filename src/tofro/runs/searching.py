@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +30,7 @@ from tofro.text.task import Example, Task
 from tofro.tokens.settings import PromptSettings, SearchSettings
 
 KEPT_EVERY = 64  # lines of the journal that are put on the disk together
+_SPECIAL, _ESCAPED = re.compile(r"[\\()\[\]{}:=,\s]"), r"\\\g<0>"  # in a bare key of Hydra's
 SCORER = "tofro.modules.prompting.ClozeScorer"
 
 
@@ -145,7 +147,12 @@ def write_preset(path: Path, prompt: PromptSettings, found: Found, rows: str) ->
     beside.rename(path)
 
 
-def overrides(preset: dict[str, Any]) -> Sequence[str]:
-    """Return the overrides that say what a preset says; JSON is read as it is, quoted."""
-    quoted = {name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for name, value in preset.items()}
-    return [f"prompt.{name}={value}" for name, value in quoted.items()]
+def overrides(preset: Mapping[str, Any]) -> list[str]:
+    """Return the overrides that say what a preset says: texts quoted as JSON quotes them, keys as Hydra takes them, bare."""
+    return [f"prompt.{name}={value if name == '_target_' else _quoted(value)}" for name, value in preset.items()]
+
+
+def _quoted(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_SPECIAL.sub(_ESCAPED, key)}: {_quoted(each)}" for key, each in value.items()) + "}"
+    return json.dumps(value, ensure_ascii=False)
