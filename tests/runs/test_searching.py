@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.runs.conftest import Chain, carry_out
+from tests.runs.conftest import PROMPT, Chain, carry_out
+from tofro.cli import main
 from tofro.config.compose import compose
 from tofro.config.errors import ConfigError
 from tofro.runs.context import Context
@@ -134,6 +136,21 @@ def test_rare_label_words_are_noted_and_fills_are_probabilities(chain: Chain) ->
     assert 0 < sum(fills.values()) <= 1.001
     for word, count in counts.items():
         assert (count < 100) == any("fewer than 100 times" in note and word in note for note in result.data["notes"])
+
+
+def test_inspecting_a_prompt_s_run_shows_blanks_and_words(chain: Chain, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(chain.runs["prompt"].folder)]) == 0
+    shown = capsys.readouterr().out
+    assert "{text_a} It is [MASK]." in shown
+    assert "occurrences in pretraining" in shown
+    assert "rare" in shown
+
+
+def test_a_foreign_folder_has_no_corpus(chain: Chain, tmp_path: Path) -> None:
+    shutil.copytree(chain.runs["pretrain"].folder / "models" / "pre", tmp_path / "foreign")
+    context = Context(compose([*chain.base, f"init_from={tmp_path / 'foreign'}", *PROMPT]), tmp_path)
+    notes = diagnose(context, scorer_of(context, context.start.model, context.task), context.task)
+    assert notes == ["how often pretraining met the label words is not known: init_from comes from no pretraining of tofro"]
 
 
 def test_occurrences_are_whole_words() -> None:

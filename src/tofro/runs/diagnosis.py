@@ -40,6 +40,7 @@ def diagnose(context: Context, scorer: Scorer, task: Task) -> list[str]:
     found: dict[str, Any] = {
         "templates": [{"template": template, "fills": each} for template, each in zip(templates, fills, strict=False)],
         "texts": len(sample),
+        "rare": settings.rare,
         "corpus": why if store is None else store.meta["corpus_name"],
         "words": [
             {"label": scorer.labels[word.label], "word": word.word, "occurrences": None if counts is None else counts[number]}
