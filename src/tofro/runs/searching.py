@@ -54,7 +54,7 @@ def asked(context: Context, model: Model, task: Task) -> Asked:
         progress("searching", "candidates", context.shown) as told,
     ):
         found = search.find(rows, journal.known, journal.record, told)
-    prompt = PromptSettings(SCORER, found.templates, 0, found.words, settings.calibration, settings.pair)
+    prompt = PromptSettings(SCORER, found.templates, settings.template, found.words, settings.calibration, settings.pair)
     written = context.folder / "prompt.yaml"
     write_preset(written, prompt, found, f"{len(rows)} training rows of {task.name}, sha256 {checksum[:16]}")
     scorer = ClozeScorer(prompt, model, context.start.tokenizer, task.labels, task.pair, context.config.task.max_length)
