@@ -131,7 +131,7 @@ def inspect_parser() -> argparse.ArgumentParser:
         "data",
         metavar="DATA",
         help="a file, a glob or a folder of splits: tables (.jsonl, .csv, .tsv, .parquet) are a task, .txt a corpus; "
-        "or a task by its name in conf/task",
+        "or a task by its name in conf/task; or the folder of a run of method=prompt, for what its blanks and words are like",
     )
     parser.add_argument("--text-a", metavar="COLUMN", help="column of the first text (text_a, else text, else tokens)")
     parser.add_argument("--text-b", metavar="COLUMN", help="column of the second text (text_b where there is one)")

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
 
 from tests.kinds import write
 from tofro.batches.types import Batch
@@ -16,9 +15,8 @@ from tofro.encoders.model import Model, build_model
 from tofro.encoders.settings import EncoderSettings
 from tofro.modules.prompting import ClozeScorer, PairScorer, Prompting, Scorer
 from tofro.text.task import Example
-from tofro.tokens.settings import PromptSettings, TokenizerSettings
+from tofro.tokens.settings import PromptSettings
 from tofro.tokens.tokenizer import SPECIALS, Tokenizer, bert_backend
-from tofro.tokens.training import train_tokenizer
 
 ENTRIES = "it was good bad great movie a the . ? , yes no n / un ##believ ##able"
 TOKENIZER = Tokenizer(bert_backend({word: index for index, word in enumerate([*SPECIALS, *ENTRIES.split()])}, lowercase=True))
@@ -301,22 +299,3 @@ def test_a_model_without_the_head_is_refused():
     del model.heads["mlm"]
     with pytest.raises(ValueError, match="has no mlm head"):
         make_scorer(ClozeScorer, "{text_a} [MASK]", model=model)
-
-
-PRESETS = sorted((Path(__file__).parents[2] / "conf" / "prompt").glob("*.yaml"))
-
-
-@pytest.mark.parametrize("path", [path for path in PRESETS if path.stem != "none"], ids=lambda path: path.stem)
-def test_every_template_of_every_preset_scores(path: Path):
-    preset = OmegaConf.to_container(OmegaConf.load(path))
-    kind = {"ClozeScorer": ClozeScorer, "PairScorer": PairScorer}[preset["_target_"].rpartition(".")[2]]
-    texts = [*preset["templates"], *(word for words in preset["words"].values() for word in words)]
-    tokenizer = train_tokenizer(TokenizerSettings(vocabulary=256, min_frequency=1), texts)
-    settings = EncoderSettings(layers=1, width=16, heads=2, intermediate=32, max_positions=64)
-    model = build_model(settings, tokenizer.vocabulary, heads=("mlm", "pair"))
-    pair = any("{text_b}" in template for template in preset["templates"])
-    assert len(preset["templates"]) >= 3
-    for number in range(len(preset["templates"])):
-        prompt = PromptSettings("unused", preset["templates"], number, preset["words"])
-        scorer = kind(prompt, model, tokenizer, sorted(preset["words"]), pair, 64)
-        assert scorer.score([Example("it", "was" if pair else None, "")]).shape == (1, len(preset["words"]))

@@ -26,7 +26,8 @@ KEY = re.compile(rf"(?:.*[._-])?{NAME}", re.IGNORECASE)  # the whole of a dotted
 VARIABLE = re.compile(rf"(?:.*_)?(?:{NAME}|KEY|PWD)", re.IGNORECASE)  # of the environment
 MAPPING = re.compile(rf"[{{,]\s*['\"]?(?:[\w.-]*[._-])?{NAME}['\"]?\s*:\s*['\"]?[^\s,'\"}}]", re.IGNORECASE)  # {api_key: ...}
 REPEATABLE = re.compile(r"[A-Za-z_][\w./-]{0,60}")  # a key that may be told to the user
-FREE_TEXT = ("prompt.words", "prompt.templates")  # a template may well ask for a password, and a label be called secret
+# a template may well ask for a password, and a label be called secret
+FREE_TEXT = ("prompt.words", "prompt.templates", "prompt.patterns", "prompt.slots")
 SHAPES = {
     "a URL with a user's name or password": re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@]+@", re.IGNORECASE),
     "a URL with a credential": re.compile(

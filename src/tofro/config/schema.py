@@ -31,7 +31,7 @@ from tofro.objectives.settings import (
 )
 from tofro.runs.settings import LauncherSettings, LoggerSettings, SlurmSettings, TrainerSettings
 from tofro.text.settings import CorpusSettings, HubSettings, HubTaskSettings, TaskSettings
-from tofro.tokens.settings import PromptSettings, TokenizerSettings
+from tofro.tokens.settings import PromptSettings, SearchSettings, TokenizerSettings
 
 
 @dataclass
@@ -81,7 +81,7 @@ SETTINGS: dict[str, dict[str, type]] = {
     },
     "tuning": {"settings": TuningSettings, "top_k_settings": TopKSettings, "lora_settings": LoraSettings},
     "regularizer": {"settings": RegularizerSettings},
-    "prompt": {"settings": PromptSettings},
+    "prompt": {"settings": PromptSettings, "search_settings": SearchSettings},
     "optimizer": {"settings": OptimizerSettings},
     "schedule": {"settings": ScheduleSettings},
     "budget": {"settings": BudgetSettings},
@@ -94,7 +94,7 @@ SETTINGS: dict[str, dict[str, type]] = {
 ROOT = "run_settings"
 NEUTRAL_GROUPS = ("trainer", "logger", "launcher")
 NEUTRAL_KEYS = ("outputs_dir", "study", "stage")
-OPEN = ("trainer.fit", "prompt.words", "launcher.extra")  # mappings that take any name
+OPEN = ("trainer.fit", "prompt.words", "prompt.slots", "launcher.extra")  # mappings that take any name
 LENGTHS = ("steps", "epochs", "tokens", "minutes")
 
 READ_FROM_PATH = ("tofro.text.corpus.read_corpus", "tofro.text.task.read_task")  # _target_s that are nothing without a path

@@ -24,10 +24,10 @@ def show(found: Mapping[str, Any]) -> None:
     """Print tables and findings."""
     console = Console()
     console = console if console.is_terminal else Console(width=WIDTH)
-    tables = _corpus_tables(found) if found["holds"] == "corpus" else _task_tables(found)
-    for table in tables:
+    tables, findings_of = KINDS[found["holds"]]
+    for table in tables(found):
         console.print(table, "")
-    findings = list(_corpus_findings(found) if found["holds"] == "corpus" else _task_findings(found))
+    findings = list(findings_of(found))
     console.print(Text("findings", style="bold"))
     for line in findings or ["nothing to note"]:
         console.print(_text(f"  {line}"))
@@ -179,3 +179,34 @@ def _text(value: str) -> Text:
 
 def _lines(lines: Sequence[int]) -> str:
     return ", ".join(map(str, lines))
+
+
+def _prompt_tables(found: Mapping[str, Any]) -> Iterator[Table]:
+    for number, each in enumerate(found["templates"]):
+        for mask, fills in enumerate(each["fills"]):
+            yield _table(
+                f"template {number}, mask {mask}, over {found['texts']} texts: {each['template']}",
+                ("the model writes", "mean probability"),
+                [(token, f"{probability:.4f}") for token, probability in fills.items()],
+            )
+    words = [
+        (word["label"], word["word"], "" if word["occurrences"] is None else f"{word['occurrences']:,}")
+        for word in found["words"]
+    ]
+    yield _table("label words", ("label", "word", "occurrences in pretraining"), words)
+
+
+def _prompt_findings(found: Mapping[str, Any]) -> Iterator[str]:
+    for word in found["words"]:
+        if word["occurrences"] is None:
+            yield f"how often pretraining met the label words is not known: {found['corpus']}"
+            return
+        if word["occurrences"] < found["rare"]:
+            yield f"{word['word']} ({word['label']}) stands {word['occurrences']:,} times in {found['corpus']}: rare"
+
+
+KINDS = {
+    "corpus": (_corpus_tables, _corpus_findings),
+    "task": (_task_tables, _task_findings),
+    "prompt": (_prompt_tables, _prompt_findings),
+}

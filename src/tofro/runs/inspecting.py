@@ -1,4 +1,4 @@
-"""``tofro inspect``: what a task or a corpus holds, in tables or as JSON.
+"""``tofro inspect``: what a task, a corpus or the folder of a prompt's run holds, in tables or as JSON.
 
 In: a file, a glob, a folder of splits, or a task by name. Out: a dictionary of plain numbers, and the tables that show it. Tables
 are read as a task, text files as a corpus. Findings refuse nothing; what can't be read is a ValueError. No torch, unless a
@@ -8,6 +8,7 @@ model's tokenizer is asked for.
 from __future__ import annotations
 
 import glob
+import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -45,6 +46,9 @@ class Asked:
 def examine(asked: Asked, shown: bool = True) -> dict[str, Any]:
     """Return what the data holds."""
     path = Path(asked.data).expanduser()
+    prompt = path / "prompt.json"  # the folder of a run that put a prompt (runs/diagnosis.py)
+    if prompt.is_file():
+        return {"holds": "prompt", "data": asked.data, **json.loads(prompt.read_text(encoding="utf-8"))}
     count = None if asked.model is None else _token_counter(asked.model)
     if not path.exists() and not glob.has_magic(asked.data):
         return _named_task(asked, count, shown)

@@ -12,8 +12,10 @@ from tofro.measures.tasks import score_prompt
 from tofro.modules.prompting import Scorer
 from tofro.modules.settings import MethodSettings
 from tofro.runs.context import Context
+from tofro.runs.diagnosis import diagnose
 from tofro.runs.outcome import Outcome, floor, lineage_of, task_notes
-from tofro.runs.using import frozen_use, scorer_of
+from tofro.runs.searching import asked
+from tofro.runs.using import frozen_use
 
 
 def prompt(settings: MethodSettings, context: Context) -> Outcome:
@@ -29,7 +31,8 @@ def prompt(settings: MethodSettings, context: Context) -> Outcome:
     for head in context.start.fresh:
         if head in model.heads:
             del model.heads[head]  # random weights know nothing: the scorer refuses a model without its head
-    scorer = scorer_of(context, model, task)
+    prompt = asked(context, model, task)
+    scorer, notes = prompt.scorer, (*prompt.notes, *diagnose(context, prompt.scorer, task))
     metrics = {
         f"{split}/{what}_pre": value
         for split in ("validation", "test")
@@ -42,7 +45,7 @@ def prompt(settings: MethodSettings, context: Context) -> Outcome:
         lineage=lineage_of(context),
         data={"task": task.fingerprint},
         variant=scorer.variant,
-        notes=(*task.notes, *company(scorer)),
+        notes=(*task.notes, *notes, *company(scorer)),
     )
 
 

@@ -22,6 +22,7 @@ from tofro.measures.few_shot import Split
 from tofro.measures.neighbours import neighbours
 from tofro.measures.probes import at_most, probe, probe_words, task_features
 from tofro.measures.tasks import evaluate_prompt
+from tofro.modules.prompt_search import PromptSearch
 from tofro.modules.prompting import Scorer
 from tofro.runs.context import Context
 from tofro.runs.few_shot import fine_tuned, open_splits, recipe
@@ -86,9 +87,20 @@ def prompted(context: Context, model: Model, task: Task) -> dict[str, float]:
 
 def scorer_of(context: Context, model: Model, task: Task) -> Scorer:
     """Return the config's prompt on ``model``. ValueError where the head is missing or the words do not fit the task."""
-    length = context.config.task.max_length
-    scorer: Scorer = build(context.config.prompt, model, context.start.tokenizer, task.labels, task.pair, length)
+    scorer = built_prompt(context, model, task)
+    if isinstance(scorer, PromptSearch):
+        raise ValueError(
+            f"prompt=search goes with method=prompt, and method={context.config.method.name} measures by a prompt that is there; "
+            "give it the one that a search wrote to prompt.yaml"
+        )
     return scorer
+
+
+def built_prompt(context: Context, model: Model, task: Task) -> Scorer | PromptSearch:
+    """Return what the config's prompt builds: a scorer, or the search for one."""
+    length = context.config.task.max_length
+    built: Scorer | PromptSearch = build(context.config.prompt, model, context.start.tokenizer, task.labels, task.pair, length)
+    return built
 
 
 def wants_few_shot(context: Context) -> bool:

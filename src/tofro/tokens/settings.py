@@ -48,3 +48,25 @@ class PromptSettings:
         "objective the pair head was trained with; swap contrasts both orders of text and statement",
         choices=("swap", "random"),
     )
+    rare: int = setting(
+        100,
+        "a label word that pretraining met less often is noted: at a mask rate of 15% it was asked for some 15 times a pass",
+        low=0,
+    )
+
+
+@dataclass
+class SearchSettings(PromptSettings):
+    """How a cloze prompt is found on a few labelled examples (modules/prompt_search.py)."""
+
+    patterns: list[str] = setting([], "wordings with slots like <lead>, from which templates are made; with {text_b} for pairs")
+    slots: dict[str, list[str]] = setting({}, "slot -> what it may hold; the first filling of every pattern proposes label words")
+    shots: Optional[int] = setting(
+        16, "training rows of each label that the search looks at; null means all of the task's training rows", low=2
+    )
+    draw: int = setting(0, "which choice of these rows, by content hash", low=0)
+    budget: int = setting(2000, "candidates, a template with words, that are judged at most", low=1)
+    candidates: int = setting(8, "words proposed for each label", low=1)
+    label_words: int = setting(2, "words that may stand for one label together, at most", low=1)
+    beam: int = setting(4, "templates, the best with the first words, for which words are chosen", low=1)
+    keep: int = setting(3, "templates of the prompt that is found, best first, with the same words", low=1)
