@@ -17,6 +17,7 @@ from tofro.reports.collect import RunRecord
 WHAT_IS_MEASURED = ("measure", "measure_ft", "probes", "tasks", "corpora", "few_shot", "pseudo_log_likelihood")
 NOT_VARIANTS = (
     "seed",
+    "task.draw",
     "init_from",
     "init_from_ft",
     "prompt.template",
