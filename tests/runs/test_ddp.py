@@ -44,11 +44,8 @@ CONTRAST = [
 PAIRING = ["method=two_way", "method.dropout=0", "control=shuffled_pairing", "alignment.layers=[-1,-2]"]
 REPLAY = ["method=ema", "method.dropout=0", "regularizer=replay", "regularizer.l2_sp=0.1"]
 TUNED_PROMPT = [
-    "method=prompt_tune_two_way",
-    "method.dropout=0",
-    "alignment=cosine",
-    *PROMPT[1:3],
-    "prompt.words={good: [river], bad: [doctor]}",
+    *("method=prompt_tune_two_way", "method.dropout=0", "alignment=cosine"),
+    *(*PROMPT[1:3], "prompt.words={good: [river], bad: [doctor]}"),
 ]
 
 

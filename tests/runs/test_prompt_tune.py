@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from tests.modules.conftest import same_weights
-from tests.runs.conftest import LONG, PROMPT, Chain, carry_out, rows_of
+from tests.runs.conftest import LONG, PROMPT, Chain, WriteStudy, carry_out, rows_of
 from tofro.config.compose import compose
 from tofro.encoders.folder import load_model
 from tofro.runs.folder import Result
 from tofro.runs.loaded import load
 from tofro.runs.run import identify
+from tofro.runs.study import plan
+from tofro.runs.study_file import read_study
 
 CLOZE = PROMPT[1:]
 QUICK = [*LONG, "method.measure=false"]
@@ -135,6 +137,14 @@ def test_a_run_whose_draw_follows_the_seed_learns_from_that_draw(chain: Chain, t
     result = go(chain, tmp_path, "method=full", *FEW, "task.draw=${seed}", "seed=2")
     other = go(chain, tmp_path, "method=tfidf", "task.per_class=4", "task.draw=2")
     assert result.data["data"]["task_rows"] == other.data["data"]["task_rows"]
+
+
+def test_a_study_draws_other_rows_for_each_seed_and_so_do_its_floors(write_study: WriteStudy, small: list[str]) -> None:
+    shared = [*small, "task.per_class=4", "task.draw=${seed}", "budget.batch=4"]
+    runs = plan(read_study(write_study(shared=shared, floors=True)), [])
+    configs = [run.config for run in runs if run.config.method.name != "pretrain"]
+    drawn = {(config.method.name, config.seed): config.task.draw for config in configs}
+    assert drawn == {(method, seed): seed for method in ("full", "tfidf", "random_encoder") for seed in (0, 1)}
 
 
 # -- refusals --------------------------------------------------------------------------------------------------------------------
