@@ -47,6 +47,8 @@ def test_a_tuned_prompt_is_saved_with_its_head_for_masked_words(chain: Chain, tm
     assert load(result.folder / "models" / "ft").fill_mask("The river is [MASK].")
     with pytest.raises(ValueError, match=r"has no task head.*method=prompt prompt=.* prompt\.calibration=none"):
         load(result.folder).predict(["a text"])
+    asked = go(chain, tmp_path, *PROMPT, "prompt.calibration=none", f"init_from={result.folder / 'models' / 'ft'}")
+    assert asked.metrics["test/accuracy_pre"] == result.metrics["test/accuracy_ft"]
     rows = [row for row in rows_of(result.folder) if "validation/accuracy_ft" in row]
     assert len(rows) == 2
     assert any("train/task_loss" in row for row in rows_of(result.folder))
