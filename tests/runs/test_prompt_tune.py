@@ -157,6 +157,7 @@ def test_a_study_draws_other_rows_for_each_seed_and_so_do_its_floors(write_study
     [
         ([], "prompt=none: method=prompt_tune trains a cloze"),
         (["prompt._target_=tofro.modules.prompting.PairScorer", *CLOZE[1:]], "PairScorer can't be trained, only a cloze"),
+        ([*CLOZE, "prompt.template=null"], r"prompt\.template=null"),
         ([*CLOZE, "prompt.template=1"], r"prompt\.template=1 is out of range"),
         (
             [*CLOZE, "prompt.words={good: [bright], bad: [cold river]}"],

@@ -60,8 +60,8 @@ def label_scores(words: Tensor, owner: Tensor) -> Tensor:
 def together(by_template: Tensor) -> Tensor:
     """Return what K templates (K, N, C) say together (N, C): the mean of their log-probabilities, normalised again.
 
-    This is the uniform ensemble of Schick and Schütze (2021) and of Jiang et al. (2020). It multiplies
-    probabilities, so a label that one template finds very unlikely is out, where a mean of probabilities would let the most
-    confident template decide. Since a softmax follows, it is the same on scores before and after they are normalised.
+    This is the ensemble of Schick and Schütze (2021) with equal weights, and of Jiang et al. (2020). It multiplies probabilities,
+    as independent evidence does: a template that hardly tells the labels apart hardly counts. Since a softmax follows, it is the
+    same on scores before and after they are normalised.
     """
     return by_template.mean(0).log_softmax(-1)
