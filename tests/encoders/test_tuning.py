@@ -121,7 +121,7 @@ def test_more_layers_than_there_are_name_the_key(k: int, model: Model) -> None:
 
 def test_a_head_that_is_not_there_cannot_be_trained() -> None:
     with pytest.raises(ValueError, match="tuning=head"):
-        train_head(PLAIN, build_model(SMALL, VOCABULARY), 0)
+        train_head(PLAIN, build_model(SMALL, VOCABULARY, ("pair",)), 0)
 
 
 @pytest.mark.parametrize("family", ["bert", "modernbert"])

@@ -11,7 +11,8 @@ import torch
 
 from tests.measures.test_probes import make_batch, make_model
 from tofro.encoders.model import Model
-from tofro.measures.few_shot import Split, draw_split, few_shot, read_split, row_hash, rows_of
+from tofro.measures.few_shot import few_shot
+from tofro.text.few_shot import Split, draw_split, read_split, row_hash, rows_of
 from tofro.text.task import Example, Task
 
 

@@ -16,6 +16,7 @@ from tofro.encoders.model import Model, build_model
 from tofro.encoders.settings import EncoderSettings
 from tofro.modules.base import Schedule, Training
 from tofro.modules.clock import Clock
+from tofro.modules.cloze_output import ClozeOutput
 from tofro.modules.fine_tuning import FineTuning
 from tofro.modules.regularizers import Regularizers
 from tofro.modules.settings import BudgetSettings, OptimizerSettings
@@ -59,19 +60,23 @@ def start(tokenizer: Tokenizer) -> Model:
 
 
 class Bench:
-    """Fits methods on the tiny task in a folder."""
+    """Fits methods on the tiny task in a folder; the task is answered by ``cloze`` where there is one, else by a head."""
+
+    cloze: ClozeOutput | None = None
 
     def __init__(self, start: Model, task: Task, tokenizer: Tokenizer, folder: Path) -> None:
         self.start, self.task, self.tokenizer, self.folder = start, task, tokenizer, folder
 
     def ft(self) -> Model:
         model = copy.deepcopy(self.start)
-        model.add_task_head(len(self.task.labels), seed=5)
+        if self.cloze is None:
+            model.add_task_head(len(self.task.labels), seed=5)
         return model
 
     def data(self, budget: BudgetSettings, filled: bool = False) -> TaskData:
         loading = Loading(budget.batch, budget.accumulate, 0, 11, filled=filled)
-        return TaskData(self.task.splits, self.task.labels, self.tokenizer, 32, loading)
+        builder = None if self.cloze is None else self.cloze.builder
+        return TaskData(self.task.splits, self.task.labels, self.tokenizer, 32, loading, builder=builder)
 
     def training(self, budget: BudgetSettings) -> Training:
         return Training(
@@ -84,7 +89,7 @@ class Bench:
         )
 
     def full(self, budget: BudgetSettings, ft: Model | None = None) -> FineTuning:
-        return FineTuning(ft or self.ft(), self.task, self.training(budget))
+        return FineTuning(ft or self.ft(), self.task, self.training(budget), output=self.cloze)
 
     def two_way(
         self,
@@ -97,10 +102,10 @@ class Bench:
     ) -> TwoWay:
         alignment = InfoNCESettings(**settings)  # type: ignore[arg-type]
         pre = copy.deepcopy(self.start)
-        if alignment.compares == "logits" or alignment.pre_task:
+        if self.cloze is None and (alignment.compares == "logits" or alignment.pre_task):
             pre.add_task_head(len(self.task.labels), seed=6)
         training = self.training(budget)
-        return TwoWay(pre, self.ft(), self.task, loss, schedule, alignment, training, regularizers, control)
+        return TwoWay(pre, self.ft(), self.task, loss, schedule, alignment, training, regularizers, control, self.cloze)
 
     def fit(
         self,

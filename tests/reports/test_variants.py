@@ -35,6 +35,17 @@ def test_seeds_are_not_variants() -> None:
     assert variants(run(0, start="00000000"), run(1, start="11111111")) == ["", ""]  # nor are starts of another seed
 
 
+def test_draws_of_few_rows_are_no_variants_and_their_number_is() -> None:
+    runs = [run(seed, task__per_class=k, **({"task__draw": seed} if seed else {})) for k in (4, 16) for seed in range(3)]
+    assert rows(*runs) == {"two_way, task.per_class=4": 3, "two_way, task.per_class=16": 3}
+
+
+def test_a_template_that_is_trained_is_a_variant_and_one_that_is_only_asked_is_not() -> None:
+    trained = {"method": "prompt_tune", "method__answer": "cloze"}
+    assert variants(run(**trained), run(**trained, prompt__template=1)) == ["", "prompt.template=1"]
+    assert variants(run(method="full"), run(method="full", prompt__template=1)) == ["", ""]
+
+
 def test_two_weights_are_two_rows_and_a_default_goes_unsaid() -> None:
     runs = [run(seed, **weight) for weight in ({"alignment__weight": 0.5}, {}) for seed in range(3)]
     assert rows(*runs) == {"two_way, λ=0.5": 3, "two_way": 3}

@@ -17,13 +17,14 @@ import torch
 
 from tests.conftest import NOUNS, small_run
 from tests.ranks import together
+from tests.runs.conftest import PROMPT
 from tofro.batches.types import Batch
 from tofro.config.compose import compose
 from tofro.modules import base
 from tofro.modules.metrics import task_metric
 from tofro.runs import counting, ranks
 from tofro.runs.methods import carry_out
-from tofro.runs.run import _begin, identify
+from tofro.runs.run import _begin, identify, run
 
 TWO_STEPS = [
     *("budget.batch=16", "budget.steps=2", "budget.evaluate_every=1", "method.measure=false"),
@@ -42,6 +43,10 @@ CONTRAST = [
 ]
 PAIRING = ["method=two_way", "method.dropout=0", "control=shuffled_pairing", "alignment.layers=[-1,-2]"]
 REPLAY = ["method=ema", "method.dropout=0", "regularizer=replay", "regularizer.l2_sp=0.1"]
+TUNED_PROMPT = [
+    *("method=prompt_tune_two_way", "method.dropout=0", "alignment=cosine"),
+    *(*PROMPT[1:3], "prompt.words={good: [river], bad: [doctor]}"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +118,17 @@ def whole_norm(gradient: dict[str, torch.Tensor]) -> float:
     "method", [[*PRETRAIN, CUT], ["objective=mlm", *PRETRAIN], [*FULL, CUT], COSINE, CONTRAST, PAIRING, REPLAY], ids=" ".join
 )
 def test_two_ranks_have_the_gradient_of_one(uneven: Path, tmp_path: Path, method: list[str]) -> None:
-    overrides = [*small_run(uneven, tmp_path), *method, *TWO_STEPS]
+    check_two_ranks([*small_run(uneven, tmp_path), *method, *TWO_STEPS], tmp_path)
+
+
+@pytest.mark.slow
+def test_two_ranks_have_the_gradient_of_one_through_a_prompt(uneven: Path, tmp_path: Path) -> None:
+    base = small_run(uneven, tmp_path)
+    first = run(compose([*base, "method=pretrain", "budget.steps=1", "method.measure=false"]), [])
+    check_two_ranks([*base, f"init_from={first.folder}", *TUNED_PROMPT, *TWO_STEPS], tmp_path)
+
+
+def check_two_ranks(overrides: list[str], tmp_path: Path) -> None:
     (one,) = together(1, train, overrides, tmp_path)
     first, second = together(2, train, overrides, tmp_path)
     assert len(first.gradients) == 2

@@ -218,10 +218,15 @@ class TaskData(_Data):
         max_length: int,
         loading: Loading,
         replay: Replay | None = None,
+        builder: Callable[[Sequence[Labelled]], LabelledBuilder] | None = None,
     ) -> None:
-        """Tokenise each split once. Raises ValueError where there are fewer training rows than a batch needs."""
+        """Tokenise each split once, by ``builder`` where the texts don't stand by themselves.
+
+        Raises ValueError where there are fewer training rows than a batch needs.
+        """
         super().__init__(loading)
-        self.builders = {name: LabelledBuilder(rows, tokenizer, max_length, labels) for name, rows in splits.items()}
+        made = builder or (lambda rows: LabelledBuilder(rows, tokenizer, max_length, labels))
+        self.builders = {name: made(rows) for name, rows in splits.items()}
         try:
             self.steps = Steps(self._build, self._count, len(self.builders["train"]), "task", loading, replay)
         except ValueError as error:

@@ -63,14 +63,14 @@ class LabelledBuilder:
         room = max_length - tokenizer.added(parts)
         given = [example.label for example in examples]
         if examples and examples[0].words:
-            words = tokenise_words([[_seen(word, room, tokenizer) for word in example.words] for example in examples], tokenizer)
+            words = tokenise_words([[seen(word, room, tokenizer) for word in example.words] for example in examples], tokenizer)
             self.ids, self.word_starts, offsets = words.ids, words.word_starts, words.offsets
             self.tags = WordTags(words, room, None if labels is None else number_tags(given, labels))
         else:
-            first = [_seen(example.text_a, room, tokenizer) for example in examples]
-            second = [_seen(example.text_b or "", room, tokenizer) for example in examples] if self.pair else []
+            first = [seen(example.text_a, room, tokenizer) for example in examples]
+            second = [seen(example.text_b or "", room, tokenizer) for example in examples] if self.pair else []
             self.ids, self.word_starts, offsets = _encode(first + second, tokenizer)
-            self.labels = None if labels is None else _numbers(given, labels)
+            self.labels = None if labels is None else number_labels(given, labels)
         self.starts = offsets[:-1].reshape(parts, -1).T  # (n, parts)
         lengths = np.diff(offsets).reshape(parts, -1).T
         if self.pair:
@@ -129,7 +129,7 @@ def _encode(texts: list[str], tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndar
     return ids, starts, np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
 
 
-def _numbers(values: Sequence[object], labels: tuple[str, ...]) -> np.ndarray:
+def number_labels(values: Sequence[object], labels: tuple[str, ...]) -> np.ndarray:
     """Return class numbers (n,) int64 by the order of ``labels``, or scores (n,) float32 where there are none."""
     if not labels:
         return np.array(values, dtype=np.float32)
@@ -140,6 +140,6 @@ def _numbers(values: Sequence[object], labels: tuple[str, ...]) -> np.ndarray:
     return np.array([number[str(value)] for value in values], dtype=np.int64)
 
 
-def _seen(text: str, room: int, tokenizer: Tokenizer) -> str:
+def seen(text: str, room: int, tokenizer: Tokenizer) -> str:
     """Return what is to be tokenised of a text of which ``room`` tokens fit: of a very long one, its beginning."""
     return text if len(text) <= PER_TOKEN * room else beginning(text, room, tokenizer)

@@ -25,7 +25,7 @@ VERSION = 1  # raise it when the same config starts to mean another result
 FROM_SCRATCH = ("encoder", "tokenizer")  # groups that init_from answers for
 # keys that name or describe, and compute nothing
 LABELS = ("corpus.name", "task.name", "method.reads", "method.reads_if_set", "control.name")
-PATHS = ("method.tasks", "method.corpora", "method.few_shot_splits")  # lists of paths; each enters as what it holds
+PATHS = ("method.tasks", "method.corpora", "method.few_shot_splits", "task.split_file")  # each path enters as what it holds
 WORDS = "corpus.words"  # enters as what `auto` comes to
 MODEL_FILES = (".safetensors", ".json", ".txt", ".bin", ".model")
 BUILT_IN = "tofro.text.pydoc."
@@ -60,7 +60,7 @@ def identity(config: DictConfig, fingerprint: Fingerprint, locate: Locate | None
     for group in ("corpus", "task", "tokenizer"):
         if group in reads:
             full |= _content(config[group], group, fingerprint)
-    full |= {key: [fingerprint(path) for path in full[key]] for key in PATHS if key in full}
+    full |= {key: _held(full[key], fingerprint) for key in PATHS if key in full}
     full = {key: _canonical(value) for key, value in sorted(full.items())}
     digest = hashlib.sha256(json.dumps(full, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()[:8]
     data = config.task if "task" in config.method.reads else config.corpus
@@ -93,6 +93,11 @@ def _changed(node: DictConfig, prefix: str) -> Iterator[tuple[str, Any]]:
                 yield f"{prefix}{name}", plain
         elif name not in defaults or value != defaults[name]:
             yield f"{prefix}{name}", value
+
+
+def _held(places: str | list[str], fingerprint: Fingerprint) -> str | list[str]:
+    """Return what stands for a path, or for a list of them."""
+    return fingerprint(places) if isinstance(places, str) else [fingerprint(place) for place in places]
 
 
 def _content(node: DictConfig, group: str, fingerprint: Fingerprint) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from tofro.encoders.model import Model, initialise
 from tofro.encoders.settings import LoraSettings, TopKSettings, TuningSettings
 
 TASK_HEADS = ("heads.task.", "heads.pooler.")
+CLOZE_HEADS = ("heads.mlm.",)  # of a model that answers its task through a prompt, and so has no task head
 
 
 def train_all(settings: TuningSettings, model: Model, seed: int) -> None:
@@ -26,8 +27,11 @@ def train_all(settings: TuningSettings, model: Model, seed: int) -> None:
 
 
 def train_head(settings: TuningSettings, model: Model, seed: int) -> None:
-    """Train the task head and BERT's pooler, which belongs to it in Hugging Face's classes; the encoder stays as it is."""
-    if "task" not in model.heads:
+    """Train the task head and BERT's pooler, which belongs to it in Hugging Face's classes; the encoder stays as it is.
+
+    Where a prompt answers the task, this is the head for masked words, as it is in every other tuning too.
+    """
+    if not {"task", "mlm"} & set(model.heads):
         raise ValueError("tuning=head: the model has no task head to train; choose a method with a task, or tuning=all.")
     _train_with_heads(model, lambda name: False)
 
@@ -109,9 +113,9 @@ def settle(model: nn.Module, start: Mapping[str, Tensor]) -> None:
 
 def _train_with_heads(model: Model, chosen: Callable[[str], bool]) -> bool:
     """Train the task heads and what is ``chosen`` of the encoder, by full name, and nothing else; say whether anything was."""
-    matched = False
+    matched, heads = False, TASK_HEADS if "task" in model.heads else CLOZE_HEADS
     for name, parameter in model.named_parameters():
         here = name.startswith("encoder.") and chosen(name)
-        parameter.requires_grad_(here or name.startswith(TASK_HEADS))
+        parameter.requires_grad_(here or name.startswith(heads))
         matched = matched or here
     return matched

@@ -18,6 +18,7 @@ from tofro.encoders.model import Model
 from tofro.measures.scores import score
 from tofro.modules.calibration import together
 from tofro.modules.metrics import TagMetric
+from tofro.modules.outputs import HeadOutput, Output
 from tofro.modules.prompting import Scorer
 from tofro.text.task import Task
 
@@ -32,16 +33,16 @@ def labels_of(task: Task, split: str) -> np.ndarray:
     return np.array([number[str(label)] for label in labels])
 
 
-def evaluate_task(model: Model, batches: Iterable[Batch], task: Task) -> float:
-    """Return the metric of the model's task head over ``batches`` of one split, labels included."""
+def evaluate_task(model: Model, batches: Iterable[Batch], task: Task, output: Output | None = None) -> float:
+    """Return the metric of the model's ``output``, that of its task head by default, over ``batches`` of a split with labels."""
     if task.kind == "tags":
         return _evaluate_tags(model, batches, task)
     predictions, labels = [], []
-    device = device_of(model)
+    device, output = device_of(model), output or HeadOutput()
     with inference(model):
         for batch in batches:
             moved = batch.to(device)
-            logits = model.task_logits(model.encoder(moved), moved).float()  # (B, C), or (B,) scores
+            logits = output.logits(model, model.encoder(moved), moved).float()  # (B, C), or (B,) scores
             predictions.append((logits if task.kind == "regression" else logits.argmax(-1)).cpu())
             assert batch.labels is not None, "a metric needs labels"
             labels.append(batch.labels.cpu())

@@ -9,6 +9,7 @@ from tofro.batches.types import Batch
 from tofro.encoders.model import Model
 from tofro.modules.base import Training, TransferModule
 from tofro.modules.metrics import metric_of, update_metric
+from tofro.modules.outputs import HeadOutput, Output
 from tofro.modules.regularizers import Regularizers
 from tofro.modules.start import Start
 from tofro.modules.terms import Term
@@ -19,17 +20,26 @@ from tofro.text.task import Task
 class FineTuning(TransferModule):
     """L = L_task(M_ft): cross-entropy over labels, of texts or of words, or mean squared error over scores.
 
+    ``output`` makes the logits of a batch, from a task head where it isn't given.
     Which parameters train is decided before the optimizer exists, by a tuning applied to ``model`` (encoders/tuning.py).
     """
 
     mode = "max"
 
-    def __init__(self, model: Model, task: Task, training: Training, regularizers: Regularizers | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        task: Task,
+        training: Training,
+        regularizers: Regularizers | None = None,
+        output: Output | None = None,
+    ) -> None:
         super().__init__({"ft": model}, training)
+        self.output = output or HeadOutput()
         self.regularizers = regularizers or Regularizers()
         self.rests = self.regularizers.rests
         self.starts = {"ft": Start(model.encoder)}
-        freeze_heads(model, keep=(*model.task_heads, *self.regularizers.heads("ft")))
+        freeze_heads(model, keep=(*self.output.heads(model), *self.regularizers.heads("ft")))
         self.monitor = f"validation/{task.metric}_ft"
         self.nothing = 0.0 if task.metric == "entity_f1" else None  # all words are O, often for many evaluations
         self.task = task
@@ -44,13 +54,14 @@ class FineTuning(TransferModule):
         return {"task_loss": task, **self.regularizers.terms(self, batch, self.starts["ft"])}
 
     def task_term(self, name: str, states: Tensor, batch: Batch) -> Tensor:
-        """Return L_task of an encoder's task head, from its states (T, D)."""
+        """Return L_task of an encoder, from its states (T, D)."""
         seen = self.seen_by("task_loss", name, states)
-        return self.task_loss(self.model(name).task_logits(seen, batch), batch.targets, self.global_count(batch, self.counted))
+        logits = self.output.logits(self.model(name), seen, batch)
+        return self.task_loss(logits, batch.targets, self.global_count(batch, self.counted))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Accumulate loss and metric of ``ft``."""
-        logits = self.model("ft").task_logits(self.states("ft", batch), batch)
+        logits = self.output.logits(self.model("ft"), self.states("ft", batch), batch)
         count = batch.counts[self.counted]
         self.mean_loss.update(self.task_loss(logits, batch.targets, max(count, 1)), count)
         update_metric(self.metric, self.task, logits, batch)

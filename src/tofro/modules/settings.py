@@ -18,6 +18,11 @@ class MethodSettings:
     name: str = setting(MISSING, "name in run folders and reports")
     reads: list[str] = setting([], "config groups that bear on this method's result; others do not enter the run's identity")
     reads_if_set: list[str] = setting([], "the same for groups that may be left at none, such as prompt")
+    answer: str = setting(
+        "head",
+        "what answers the task while it is learnt: head, a new task head; cloze, the head for masked words through the prompt",
+        choices=("head", "cloze"),
+    )
     dropout: float = setting(
         0.1, "dropout of embeddings and feed-forward layers in training; attention dropout is 0", low=0, below=1
     )

@@ -20,6 +20,7 @@ from tofro.encoders.model import Model
 from tofro.encoders.pooling import pool
 from tofro.modules.base import Schedule, Training
 from tofro.modules.fine_tuning import FineTuning, freeze_heads
+from tofro.modules.outputs import Output
 from tofro.modules.projection import Projection
 from tofro.modules.regularizers import Regularizers
 from tofro.modules.start import Start
@@ -52,8 +53,9 @@ class TwoWay(FineTuning):
         training: Training,
         regularizers: Regularizers | None = None,
         control: ControlSettings | None = None,
+        output: Output | None = None,
     ) -> None:
-        super().__init__(ft, task, training, regularizers)
+        super().__init__(ft, task, training, regularizers, output)
         self.models["pre"] = pre
         self.starts["pre"] = Start(pre.encoder)
         self.alignment, self.alignment_schedule = alignment, schedule
@@ -64,7 +66,7 @@ class TwoWay(FineTuning):
             )
         check_layers(settings, min(pre.settings.layers, ft.settings.layers))
         self.projection = Projection(settings, {"pre": pre.settings.width, "ft": ft.settings.width}, training.seed)
-        own_head = pre.task_heads if settings.compares == "logits" or settings.pre_task else ()
+        own_head = self.output.heads(pre) if settings.compares == "logits" or settings.pre_task else ()
         freeze_heads(pre, keep=(*own_head, *self.regularizers.heads("pre")))
         if settings.shared_trunk:
             freeze_trunk(pre.encoder, ft.encoder, settings.shared_trunk)
@@ -166,7 +168,7 @@ class TwoWay(FineTuning):
 
     def _vectors(self, name: str, states: Tensor, batch: Batch) -> Tensor:
         if self.settings.compares == "logits":
-            return self.model(name).task_logits(states, batch)
+            return self.output.logits(self.model(name), states, batch)
         return pool(states, batch, self.settings.pooling)  # (B, D)
 
     def _paired(self, h_ft: Tensor) -> Tensor:

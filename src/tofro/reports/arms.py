@@ -23,14 +23,14 @@ FLOORS = {  # what any method must beat: method or metric suffix -> how it is ca
 }
 # these have no gradient at `pre`
 LEAVES_PRE = frozenset(
-    {"full", "partial", "lora", "bitfit", "l2_sp", "task_mlm", "distillation", "from_scratch", "prompt", *FLOORS}
+    {"full", "partial", "lora", "bitfit", "l2_sp", "task_mlm", "distillation", "from_scratch", "prompt", "prompt_tune", *FLOORS}
 )
 NULL_CONTROLS = ("no_task", "shuffled_labels", "shuffled_pairing", "random_ft", "no_alignment")  # what a method is robbed of
 RETENTION = ("mlm_loss", "pair_accuracy")
 USE = (*RETENTION, "probe_", "knn_", "few_shot_", "prompt_")  # what knowledge is good for, beside how it was kept
 _FIRST: tuple[str, ...] = (
     *("pretrain", "full", "partial", "lora", "bitfit", "l2_sp", "task_mlm", "distillation", "from_scratch", "prompt"),
-    *("two_way", "ema", "mutual", "wise", "continued_mlm"),
+    *("prompt_tune", "two_way", "prompt_tune_two_way", "ema", "mutual", "wise", "continued_mlm"),
 )
 ENSEMBLE = "ensemble"  # the variant of a prompt whose templates answered together
 _TEMPLATE = re.compile(r"[,;]?\s*template \d+\s*$")

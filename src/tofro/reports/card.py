@@ -36,6 +36,7 @@ METHODS = {
     "full": "fine-tuned on a task, all of its parameters",
     "partial": "fine-tuned on a task, in part",
     "lora": "fine-tuned on a task by low-rank differences, which are merged",
+    "prompt_tune": "fine-tuned on a task through a prompt, which its head for masked words answers",
     "two_way": "trained two ways: a task's loss and an alignment of a pretrained and a fine-tuned encoder, both of which learn",
 }
 COSTS = {

@@ -44,6 +44,7 @@ KNOBS = (
     Knob("budget.tokens", "budget.tokens", None, _PACE),
     Knob("budget.minutes", "budget.minutes", None, _PACE),
     Knob("task.train_rows", "task.train_rows", None, _PACE),
+    Knob("task.per_class", "task.per_class", None, (*_PACE, "budget.batch")),
 )
 
 

@@ -39,6 +39,8 @@ METHODS = {  # the same method has the same look in every report
     "two_way": Look(ORANGE),
     "partial": Look(GREEN, "s"),
     "prompt": Look(PINK, "D", 1),
+    "prompt_tune": Look(BLUE, "<", 2),
+    "prompt_tune_two_way": Look(ORANGE, "s", 2),
     "lora": Look(VIOLET, "s", 1),
     "bitfit": Look(TEAL, "^", 2),
     "l2_sp": Look(OLIVE, "v", 3),

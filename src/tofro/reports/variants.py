@@ -17,6 +17,7 @@ from tofro.reports.collect import RunRecord
 WHAT_IS_MEASURED = ("measure", "measure_ft", "probes", "tasks", "corpora", "few_shot", "pseudo_log_likelihood")
 NOT_VARIANTS = (
     "seed",
+    "task.draw",
     "init_from",
     "init_from_ft",
     "prompt.template",
@@ -78,6 +79,8 @@ def _determined(key: str, by: Sequence[str], configs: Sequence[dict[str, Any]]) 
 
 def _config(run: RunRecord) -> dict[str, Any]:
     config = {key: value for key, value in run.config.items() if key not in NOT_VARIANTS}
+    if run.config.get("method.answer") == "cloze" and "prompt.template" in run.config:
+        config["prompt.template"] = run.config["prompt.template"]  # a template that is trained makes another model
     if run.method != "pretrain":
         config["start"] = "" if run.lineage.get("init_from") else "from scratch"
     return config

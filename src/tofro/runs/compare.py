@@ -16,7 +16,10 @@ from tofro.runs import ranks
 from tofro.runs.folder import versions
 
 # Keys that machines may differ in. A path may: what it holds stands in the identity.
-OWN = ("outputs_dir", "path", "init_from", "init_from_ft", "tasks", "few_shot_splits", "workers", "threads", "progress")
+OWN = (
+    *("outputs_dir", "path", "init_from", "init_from_ft", "tasks", "few_shot_splits", "split_file"),
+    *("workers", "threads", "progress"),
+)
 
 
 def compare(config: DictConfig, who: Identity) -> None:

@@ -36,6 +36,7 @@ from tofro.runs.progress import progress
 from tofro.runs.run import cache_of
 from tofro.text.corpus import Corpus
 from tofro.text.documents import Reading
+from tofro.text.few_shot import Split, few_rows, own_split
 from tofro.text.fingerprint import fingerprint_path, hash_json
 from tofro.text.settings import CorpusSettings
 from tofro.text.task import Task
@@ -97,11 +98,21 @@ class Context:
         return dataclasses.replace(corpus, words=find_words(corpus, settings, unit))
 
     @cached_property
-    def task(self) -> Task:
-        """The task of the config."""
+    def whole_task(self) -> Task:
+        """The task of the config, with all its rows."""
         with progress(f"reading task {self.config.task.name}", "files", self.shown) as report:
             task: Task = build(self.config.task, report)
         return task
+
+    @cached_property
+    def rows(self) -> Split | None:
+        """Which rows of the task the run learns from, where it is a few of each label."""
+        return own_split(self.whole_task, self.settings("task"))
+
+    @cached_property
+    def task(self) -> Task:
+        """The task that the run learns."""
+        return self.whole_task if self.rows is None else few_rows(self.whole_task, self.rows)
 
     def store(self, split: str, other: Corpus | None = None) -> TokenStore:
         """Return the token store of a split of the run's corpus, or of another one, built once for all runs."""
@@ -175,8 +186,8 @@ class Context:
             report(reading.done, reading.total)
 
     def model_for_task(self, start: Model | None = None) -> Model:
-        """Return a fresh ``ft``: a copy of its start, or of ``start``, with a new task head, drawn from the run's seed."""
-        return self.add_task_head(copy.deepcopy(self.start_ft.model if start is None else start))
+        """Return a fresh ``ft``: a copy of its start, or of ``start``, made ready for the task."""
+        return self.make_ready(copy.deepcopy(self.start_ft.model if start is None else start))
 
     def random_start(self) -> Model:
         """Return a model of the architecture that ``ft`` starts from, which has learnt nothing."""
@@ -184,12 +195,17 @@ class Context:
         seed = key(self.config.seed, "random")  # not the seed of a pretraining, whose start it would be
         return build_model(start.settings, start.vocabulary, RETAINED_HEADS, seed=seed)
 
-    def add_task_head(self, model: Model, encoder: str = "ft") -> Model:
-        """Give ``model`` a new head for the task and the run's dropout; ``pre`` draws another one than ``ft``. Return it."""
+    def make_ready(self, model: Model, encoder: str = "ft") -> Model:
+        """Give ``model`` the run's dropout and, unless a cloze answers the task, a new head for it; return it.
+
+        The head is drawn from the run's seed, another one for ``pre`` than for ``ft``.
+        """
+        model.dropout = self.config.method.dropout
+        if self.config.method.answer == "cloze":
+            return model
         regression, words, seed = self.task.kind == "regression", self.task.kind == "tags", self.config.seed
         head_seed = seed if encoder == "ft" else key(seed, "head", encoder)
         model.add_task_head(1 if regression else len(self.task.labels), regression, head_seed, words)
-        model.dropout = self.config.method.dropout
         return model
 
     def loading(self) -> Loading:

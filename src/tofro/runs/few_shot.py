@@ -2,7 +2,7 @@
 
 In: a run's context, a model, a task. Out: the mean over the draws of rows, and the value of each. The recipe is one for all
 models and has keys of its own (``method.few_shot_*``), so that a run's own optimizer and budget do not colour the measure. Leaves
-out the choice of rows and the scores (measures/few_shot.py).
+out the choice of rows (text/few_shot.py) and the scores (measures/few_shot.py).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from tofro.batches.datamodules import Loading, TaskData
 from tofro.batches.labelled import task_batches
 from tofro.encoders.model import Model
-from tofro.measures.few_shot import Fit, Split, draw_split, few_shot, read_split, rows_of
+from tofro.measures.few_shot import Fit, few_shot
 from tofro.measures.probes import at_most
 from tofro.modules.base import Training
 from tofro.modules.clock import Clock
@@ -31,6 +31,7 @@ from tofro.objectives.schedules import linear
 from tofro.runs.context import Context
 from tofro.runs.fit import FitPlace, fit
 from tofro.runs.folder import write_json
+from tofro.text.few_shot import Split, draw_split, read_split, rows_of
 from tofro.text.task import Example, Task
 
 BATCH = 16

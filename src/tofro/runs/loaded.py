@@ -169,7 +169,8 @@ class Loaded:
         if self.kind is None:
             raise ValueError(
                 f"{self.folder}: has no task head, so it predicts nothing; {self._heads()}. Fine-tune it: "
-                "tofro run method=full task=... init_from=FOLDER"
+                "tofro run method=full task=... init_from=FOLDER; or ask it through its prompt, as it must be where "
+                "method=prompt_tune made it: tofro run method=prompt prompt=... prompt.calibration=none task=... init_from=FOLDER"
             )
         return self.kind
 

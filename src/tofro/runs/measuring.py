@@ -27,6 +27,7 @@ from tofro.runs.few_shot import open_splits
 from tofro.runs.folder import write_json
 from tofro.runs.language import BATCH, Keep, measured_language
 from tofro.runs.progress import progress
+from tofro.runs.prompt_tuning import cloze_of
 from tofro.runs.using import measured_use, probe_tasks, wants_few_shot
 from tofro.text.fingerprint import hash_json
 
@@ -113,7 +114,9 @@ def sentence_layers(context: Context, model: Model) -> np.ndarray:
 
 
 def task_score(context: Context, model: Model, split: str) -> float:
-    """Return the task's metric of ``model`` and its task head on ``split``."""
-    task = context.task
+    """Return the task's metric of ``model`` on ``split``, as its task head or its cloze answers."""
+    task, cloze = context.task, cloze_of(context)
+    if cloze is not None:
+        return evaluate_task(model, cloze.builder(task.splits[split]).batches(BATCH), task, cloze)
     batches = task_batches(task.splits[split], context.start.tokenizer, context.config.task.max_length, BATCH, task.labels)
     return evaluate_task(model, batches, task)

@@ -8,6 +8,7 @@ nothing are in untrained.py.
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -35,6 +36,7 @@ from tofro.runs.outcome import (
     fit_metrics,
     fresh_heads,
     lineage_of,
+    own_rows,
     regularizers,
     save,
     task_data,
@@ -42,6 +44,7 @@ from tofro.runs.outcome import (
     tuned,
 )
 from tofro.runs.pairing import pair_up
+from tofro.runs.prompt_tuning import cloze_of
 from tofro.runs.using import check_measures
 from tofro.tokens.languages import warn_of_rate
 
@@ -57,6 +60,7 @@ def carry_out(config: DictConfig, folder: Path) -> Outcome:
     failed = True
     try:
         outcome: Outcome = build(config.method, context)
+        outcome = replace(outcome, data=outcome.data | own_rows(context))
         conclude(context.loggers, outcome.metrics)
         failed = False
     finally:
@@ -104,7 +108,7 @@ def fit_task(context: Context, ft: Model) -> FitReport:
         raise ValueError(f"regularizer.replay_encoder=pre: method={config.method.name} trains ft alone; use replay_encoder=ft")
     data = task_data(context)
     before = {name: value.clone() for name, value in ft.state_dict().items()}
-    module = FineTuning(ft, context.task, context.training(data.steps_per_epoch), regularizers(context))
+    module = FineTuning(ft, context.task, context.training(data.steps_per_epoch), regularizers(context), cloze_of(context))
     report = train(context, module, data)
     settle(ft, before)
     return report

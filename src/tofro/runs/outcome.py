@@ -24,7 +24,9 @@ from tofro.runs import ranks
 from tofro.runs.context import Context
 from tofro.runs.few_shot import checksums
 from tofro.runs.fit import FitPlace, FitReport, fit
+from tofro.runs.folder import write_json
 from tofro.runs.measuring import measure, task_score
+from tofro.runs.prompt_tuning import cloze_of
 from tofro.runs.using import probe_tasks, wants_few_shot
 from tofro.text.shuffling import shuffle_labels
 
@@ -56,7 +58,9 @@ def task_data(context: Context) -> TaskData:
     splits = {**task.splits}
     if context.config.control.shuffle_labels:
         splits["train"] = shuffle_labels(splits["train"], context.config.seed)
-    return TaskData(splits, task.labels, context.start.tokenizer, length, context.loading(), _replay(context))
+    cloze = cloze_of(context)
+    builder = None if cloze is None else cloze.builder
+    return TaskData(splits, task.labels, context.start.tokenizer, length, context.loading(), _replay(context), builder)
 
 
 def _replay(context: Context) -> Replay | None:
@@ -111,6 +115,17 @@ def adapted(context: Context, ft: Model, report: FitReport, measured: dict[str, 
         variant=context.config.control.name or "",
         notes=(*task_notes(context), *fresh_heads(context)),
     )
+
+
+def own_rows(context: Context) -> dict[str, str]:
+    """Return the checksum of the few rows that the run learnt its task from, where it did; write them to its folder."""
+    split = context.rows if "task" in context.config.method.reads else None
+    if split is None:
+        return {}
+    path = context.folder / "few_shot" / f"{split.task}-{split.per_class}-rows.json"
+    path.parent.mkdir(exist_ok=True)
+    write_json(path, split.as_json())
+    return {"task_rows": split.checksum}
 
 
 def few_shot_rows(context: Context) -> dict[str, str]:

@@ -19,6 +19,7 @@ from tofro.modules.two_way import Alignment, TwoWay
 from tofro.objectives.settings import AlignmentSettings
 from tofro.runs.context import Context
 from tofro.runs.outcome import regularizers, task_data, tuned
+from tofro.runs.prompt_tuning import cloze_of
 
 
 def pair_up(settings: MethodSettings, context: Context) -> tuple[TwoWay, TaskData]:
@@ -30,7 +31,7 @@ def pair_up(settings: MethodSettings, context: Context) -> tuple[TwoWay, TaskDat
     pre = copy.deepcopy(context.start.model)
     pre.dropout = settings.dropout
     if alignment.compares == "logits" or alignment.pre_task:
-        context.add_task_head(pre, "pre")
+        context.make_ready(pre, "pre")
     data = task_data(context)
     if config.budget.accumulate > 1 and alignment.weight > 0:
         warnings.warn(
@@ -46,6 +47,7 @@ def pair_up(settings: MethodSettings, context: Context) -> tuple[TwoWay, TaskDat
         context.training(data.steps_per_epoch),
         regularizers(context),
         control,
+        cloze_of(context),
     )
     return module, data
 

@@ -149,4 +149,5 @@ def floors_beside(study: Study, combination: list[str], start: Planned | None) -
         return []
     task = [text for text in combination if text.split("=", 1)[0].split(".")[0] in ("task", "corpus")]
     seed = [text for text in combination if text.startswith("seed=")]
-    return [(["method=tfidf", *task], False), (["method=random_encoder", *task, *seed], True)]
+    drawn = any("${seed}" in text for text in (*study.shared, *task))  # other rows for each seed
+    return [(["method=tfidf", *task, *(seed if drawn else [])], False), (["method=random_encoder", *task, *seed], True)]

@@ -20,12 +20,12 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from tofro.encoders.model import Model
-from tofro.measures.few_shot import Split, draw_split, row_hash, rows_of
 from tofro.modules.prompt_search import Found, PromptSearch
 from tofro.modules.prompting import ClozeScorer, Scorer
 from tofro.runs.context import Context
 from tofro.runs.progress import progress
 from tofro.runs.using import built_prompt, scorer_of
+from tofro.text.few_shot import Split, draw_split, row_hash, rows_of
 from tofro.text.task import Example, Task
 from tofro.tokens.settings import PromptSettings, SearchSettings
 
@@ -75,10 +75,7 @@ def few_rows(settings: SearchSettings, task: Task) -> tuple[list[Example], str]:
     if settings.shots is None:
         rows = list({row_hash(row): row for row in task.splits["train"]}.values())
         return rows, Split(task.name, 0, (tuple(map(row_hash, rows)),)).checksum
-    try:
-        drawn = draw_split(task, settings.shots, settings.draw + 1)
-    except ValueError as error:
-        raise ValueError(f"prompt.shots={settings.shots}: {str(error).partition(': ')[2]}") from None
+    drawn = draw_split(task, settings.shots, settings.draw + 1, key="prompt.shots")
     split = Split(task.name, settings.shots, drawn.draws[-1:])
     return rows_of(split, task)[0], split.checksum
 

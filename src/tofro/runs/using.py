@@ -18,7 +18,6 @@ from tofro.config.build import build, resolve
 from tofro.config.compose import compose
 from tofro.config.identity import is_set
 from tofro.encoders.model import Model
-from tofro.measures.few_shot import Split
 from tofro.measures.neighbours import neighbours
 from tofro.measures.probes import at_most, probe, probe_words, task_features
 from tofro.measures.tasks import evaluate_prompt
@@ -27,6 +26,7 @@ from tofro.modules.prompting import Scorer
 from tofro.runs.context import Context
 from tofro.runs.few_shot import fine_tuned, open_splits, recipe
 from tofro.runs.language import Keep, other_corpora
+from tofro.text.few_shot import Split
 from tofro.text.fingerprint import fingerprint_path
 from tofro.text.settings import TaskSettings
 from tofro.text.task import GENERIC_NAME, Task, read_task

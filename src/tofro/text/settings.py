@@ -82,6 +82,16 @@ class TaskSettings:
     )
     positive: Optional[str] = setting(None, "label that counts as positive in metric f1; null means the last by name")
     train_rows: Optional[int] = setting(None, "use so many training rows, chosen by content hash, the same for every seed", low=2)
+    per_class: Optional[int] = setting(
+        None,
+        "learn from so many training rows of each label, chosen by content hash, and validate on as many others; "
+        "in a regression, so many in all; null means all rows",
+        low=1,
+    )
+    draw: int = setting(0, "which of the ways to choose task.per_class rows; task.draw=${seed} ties it to the seed", low=0)
+    split_file: Optional[str] = setting(
+        None, "file that chooses the rows in place of task.per_class, as a run with that key writes it under few_shot/"
+    )
     validation_share: float = setting(0.1, "share of train carved off by content hash where a split is missing", above=0, below=1)
     on_bad_row: str = setting(
         "error", "a row that can't be read stops the run, or is set aside and counted", choices=("error", "quarantine")
