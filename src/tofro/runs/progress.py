@@ -33,6 +33,21 @@ def progress(label: str, unit: str, shown: bool = True) -> Iterator[Progress]:
         view.close()
 
 
+class _Pace:
+    """Units a second. What was done before the first call, in an earlier process that this one goes on from, is not counted."""
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+        self.first: tuple[int, float] | None = None  # done at the first call, and when that was
+
+    def rate(self, done: int, now: float) -> float:
+        """Return the rate at ``done``; with a single call to go by, that since the start."""
+        if self.first is None:
+            self.first = done, now
+        before, since = self.first if done > self.first[0] else (0, self.started)
+        return (done - before) / max(now - since, 1e-9)
+
+
 class _Bar:
     """A rich bar that appears after two seconds."""
 
@@ -46,19 +61,20 @@ class _Bar:
         )
         self.bar = rich_progress.Progress(*columns, console=console, transient=True)
         self.unit = unit
-        self.started = time.monotonic()
+        self.pace = _Pace()
         self.task = self.bar.add_task(label, total=None, rate="")
         self.visible = False
 
     def update(self, done: int, total: int | None) -> None:
         """Show ``done`` of ``total``."""
-        elapsed = time.monotonic() - self.started
-        if elapsed < PATIENCE:
+        now = time.monotonic()
+        rate = self.pace.rate(done, now)
+        if now - self.pace.started < PATIENCE:
             return
         if not self.visible:
             self.bar.start()
             self.visible = True
-        self.bar.update(self.task, completed=done, total=total, rate=f"{done / elapsed:,.0f} {self.unit}/s")
+        self.bar.update(self.task, completed=done, total=total, rate=f"{rate:,.0f} {self.unit}/s")
 
     def close(self) -> None:
         """Take the bar away."""
@@ -72,16 +88,16 @@ class _Lines:
     def __init__(self, label: str, unit: str) -> None:
         self.label = label
         self.unit = unit
-        self.started = time.monotonic()
-        self.next = self.started + PATIENCE
+        self.pace = _Pace()
+        self.next = self.pace.started + PATIENCE
 
     def update(self, done: int, total: int | None) -> None:
         """Print ``done`` of ``total`` when a line is due."""
         now = time.monotonic()
+        rate = self.pace.rate(done, now)
         if now < self.next:
             return
         self.next = now + LINE_EVERY
-        rate = done / (now - self.started)
         left = "" if not total or not rate else f", {(total - done) / rate:.0f} s left"
         of = "" if total is None else f"/{total:,}"
         print(f"{self.label}: {done:,}{of} {self.unit}, {rate:,.0f} {self.unit}/s{left}", file=sys.stderr, flush=True)
