@@ -163,6 +163,7 @@ def test_kinds_of_use_stand_beside_the_probes_and_mechanism_apart(make_run: Make
         moved = {f"{name}_pre": value + 0.01 + 0.001 * seed for name, value in values.items()}
         layers = {f"validation/cka_layer_{layer}_pre": 1 - 0.01 * layer for layer in range(11)}
         between = {"validation/cka_pre_layer_0_ft": 0.5, "train/displacement_ft": 0.25}
+        between |= {"train/accuracy_ft": 0.9, "validation/accuracy_ft": 0.8}
         make_run("two_way", seed, metrics={f"{name}_start": value for name, value in values.items()} | moved | layers | between)
     arms = arms_of(collect([tmp_path / "runs"]).runs, "pydoc_kind")
     flow, mechanism = flow_table(arms), mechanism_table(arms)
@@ -185,6 +186,7 @@ def test_kinds_of_use_stand_beside_the_probes_and_mechanism_apart(make_run: Make
     assert cells["CKA with its start, by layer"][1].split() == [f"{1 - 0.01 * layer:.3f}" for layer in range(11)]
     assert cells["CKA of pre and ft, by layer"] == [MISSING, MISSING, "0.500"]
     assert cells["distance from its start"] == [MISSING, MISSING, "0.250"]
+    assert cells["score on training rows less validation"] == [MISSING, MISSING, "10.0"]
 
 
 def test_pretraining_beside_unigram_and_leak(study: Path) -> None:

@@ -30,6 +30,10 @@ class MethodSettings:
         True, "measure the encoders before and after: held-out MLM, pair accuracy, probes, neighbours, similarity"
     )
     measure_ft: bool = setting(False, "measure `ft` after training as `pre` is measured, beside its score on the task")
+    train_score: bool = setting(
+        False,
+        "score `ft` on training rows too, at most probe_rows: less its validation score that is how much it overfits",
+    )
     pseudo_log_likelihood: int = setting(
         0, "held-out sentences scored by pseudo-log-likelihood, one token masked at a time; 0 leaves it out", low=0
     )

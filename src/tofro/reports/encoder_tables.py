@@ -187,6 +187,11 @@ def mechanism_table(arms: Sequence[Arm]) -> Table | None:
                 metric = parse_metric(name)
                 if metric.is_number and metric.what.startswith(MECHANISM):
                     found.setdefault((metric.what, metric.encoder or "ft"), []).append(value)  # what is of both stands at ft
+            on_train, held_out = (
+                run.metrics.get((arm.score or "").replace("test/", f"{split}/")) for split in ("train", "validation")
+            )
+            if on_train is not None and held_out is not None:
+                found.setdefault(("overfit", "ft"), []).append(on_train - held_out)
         for family, names in _by_family(found).items():
             cells = [_layers([(what, found[what, encoder]) for what in names if (what, encoder) in found]) for encoder in SIDES]
             rows.append((Cell(arm.label), Cell(family), *cells))

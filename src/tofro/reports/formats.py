@@ -24,6 +24,7 @@ _NAMES = {
     "pll_per_character": "pseudo-log-likelihood per character, nats",
     "effective_rank": "effective rank",
     "displacement": "distance from its start",
+    "overfit": "score on training rows less validation",
     "displacement_cosine": "cosine of the two distances",
     "alignment": "alignment with its start",
     "alignment_pre": "alignment of pre and ft",

@@ -14,7 +14,7 @@ from typing import Any
 from tofro.reports.arms import controls_of
 from tofro.reports.collect import RunRecord
 
-WHAT_IS_MEASURED = ("measure", "measure_ft", "probes", "tasks", "corpora", "few_shot", "pseudo_log_likelihood")
+WHAT_IS_MEASURED = ("measure", "measure_ft", "train_score", "probes", "tasks", "corpora", "few_shot", "pseudo_log_likelihood")
 NOT_VARIANTS = (
     "seed",
     "task.draw",

@@ -19,6 +19,7 @@ import torch
 from tofro.batches.labelled import task_batches
 from tofro.batches.pretraining import evaluation_sentences, sentence_batches
 from tofro.encoders.model import Model
+from tofro.measures.probes import at_most
 from tofro.measures.similarity import effective_rank, pooled_layers, uniformity
 from tofro.measures.tasks import evaluate_task
 from tofro.modules.settings import MethodSettings
@@ -114,9 +115,11 @@ def sentence_layers(context: Context, model: Model) -> np.ndarray:
 
 
 def task_score(context: Context, model: Model, split: str) -> float:
-    """Return the task's metric of ``model`` on ``split``, as its task head or its cloze answers."""
-    task, cloze = context.task, cloze_of(context)
+    """Return the task's metric of ``model`` on ``split``, as its task head or its cloze answers; of train on some rows."""
+    task, cloze, rows = context.task, cloze_of(context), context.task.splits[split]
+    if split == "train":
+        rows = at_most(rows, context.config.method.probe_rows)
     if cloze is not None:
-        return evaluate_task(model, cloze.builder(task.splits[split]).batches(BATCH), task, cloze)
-    batches = task_batches(task.splits[split], context.start.tokenizer, context.config.task.max_length, BATCH, task.labels)
+        return evaluate_task(model, cloze.builder(rows).batches(BATCH), task, cloze)
+    batches = task_batches(rows, context.start.tokenizer, context.config.task.max_length, BATCH, task.labels)
     return evaluate_task(model, batches, task)

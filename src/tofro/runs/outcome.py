@@ -103,7 +103,8 @@ def save(context: Context, **models: Model) -> None:
 def adapted(context: Context, ft: Model, report: FitReport, measured: dict[str, float]) -> Outcome:
     """Return the outcome of a method that trained ``ft`` on the task; ``measured`` holds the measures of ``pre``."""
     task = context.task
-    scores = {f"{split}/{task.metric}_ft": task_score(context, ft, split) for split in ("validation", "test")}
+    splits = ("train", "validation", "test") if context.config.method.train_score else ("validation", "test")
+    scores = {f"{split}/{task.metric}_ft": task_score(context, ft, split) for split in splits}
     if context.config.method.measure and context.config.method.measure_ft:
         scores |= measure(context, ft, "ft")
     return Outcome(
