@@ -227,14 +227,8 @@ def test_a_training_run_refuses_impossible_measures_before_its_first_step(
 
 
 def test_a_training_run_measures_ft_as_well_where_asked(chain: Chain, tmp_path: Path, both: Result) -> None:
-    more = [
-        "method=two_way",
-        "budget.steps=6",
-        "budget.evaluate_every=3",
-        "method.measure_ft=true",
-        "method.train_score=true",
-        *WORDS,
-    ]
+    asked = ["method.measure_ft=true", "method.train_score=true"]
+    more = ["method=two_way", "budget.steps=6", "budget.evaluate_every=3", *asked, *WORDS]
     metrics = carry_out([*chain.base, chain.start(), *more, f"outputs_dir={tmp_path}"]).metrics
     assert 0 < metrics["train/accuracy_ft"] <= 1
     assert "train/accuracy_ft" not in chain.runs["two_way"].metrics

@@ -187,11 +187,8 @@ def mechanism_table(arms: Sequence[Arm]) -> Table | None:
                 metric = parse_metric(name)
                 if metric.is_number and metric.what.startswith(MECHANISM):
                     found.setdefault((metric.what, metric.encoder or "ft"), []).append(value)  # what is of both stands at ft
-            on_train, held_out = (
-                run.metrics.get((arm.score or "").replace("test/", f"{split}/")) for split in ("train", "validation")
-            )
-            if on_train is not None and held_out is not None:
-                found.setdefault(("overfit", "ft"), []).append(on_train - held_out)
+            if (gap := _overfit(run, arm.score or "")) is not None:
+                found.setdefault(("overfit", "ft"), []).append(gap)
         for family, names in _by_family(found).items():
             cells = [_layers([(what, found[what, encoder]) for what in names if (what, encoder) in found]) for encoder in SIDES]
             rows.append((Cell(arm.label), Cell(family), *cells))
@@ -201,6 +198,12 @@ def mechanism_table(arms: Sequence[Arm]) -> Table | None:
     task = arms[0].task
     notes = ["Means over runs. By layer: from the embeddings up. CKA 1: the same up to rotation and scale."]
     return Table(f"mechanism-{slug(task)}", f"How {task} changed the encoders", columns, tuple(rows), tuple(notes))
+
+
+def _overfit(run: RunRecord, score: str) -> float | None:
+    """Return how much better a run does on rows it was trained on than on validation, where both are known."""
+    on_train, held_out = (run.metrics.get(score.replace("test/", f"{split}/")) for split in ("train", "validation"))
+    return None if on_train is None or held_out is None else on_train - held_out
 
 
 def _by_family(found: Mapping[tuple[str, str], object]) -> dict[str, list[str]]:

@@ -116,9 +116,8 @@ def sentence_layers(context: Context, model: Model) -> np.ndarray:
 
 def task_score(context: Context, model: Model, split: str) -> float:
     """Return the task's metric of ``model`` on ``split``, as its task head or its cloze answers; of train on some rows."""
-    task, cloze, rows = context.task, cloze_of(context), context.task.splits[split]
-    if split == "train":
-        rows = at_most(rows, context.config.method.probe_rows)
+    task, cloze = context.task, cloze_of(context)
+    rows = at_most(task.splits[split], context.config.method.probe_rows if split == "train" else None)
     if cloze is not None:
         return evaluate_task(model, cloze.builder(rows).batches(BATCH), task, cloze)
     batches = task_batches(rows, context.start.tokenizer, context.config.task.max_length, BATCH, task.labels)
