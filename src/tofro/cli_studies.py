@@ -58,7 +58,9 @@ def report_parser() -> argparse.ArgumentParser:
     parser = parser_of("report", "Tables of the runs under folders, from their result.json files alone.")
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="run folders, or folders that hold some")
     for name, file in REPORT_FILES.items():
-        parser.add_argument(f"--{name}", metavar="PATH", help=f"write it too, to --{name}=PATH; --{name} alone: {file} in the first DIR")
+        parser.add_argument(
+            f"--{name}", metavar="PATH", help=f"write it too, to --{name}=PATH; --{name} alone: {file} in the first DIR"
+        )
     parser.add_argument(
         "--check",
         action="store_true",

@@ -47,6 +47,13 @@ def test_the_plan_holds_every_run_in_order_and_each_floor_once(chain: Chain, tmp
     assert not (tmp_path / "outputs" / "small_study").exists()  # nothing but fingerprints has been kept
 
 
+def test_a_stage_has_any_name(chain: Chain, tmp_path: Path) -> None:
+    name = "few rows, k's = {4}"
+    runs = planned(write(tmp_path, chain, stages={"pretrain": STAGES["pretrain"], name: STAGES["adapt"]}))
+    assert [run.config.stage for run in runs[1:]] == [name] * 5
+    assert [run.folder for run in runs] == [run.folder for run in planned(write(tmp_path, chain))]
+
+
 def test_a_stage_starts_from_the_run_that_its_config_makes(chain: Chain, tmp_path: Path) -> None:
     pretrain, full, tfidf, random_encoder, *_ = planned(write(tmp_path, chain))
     assert full.config.init_from == str(pretrain.folder)

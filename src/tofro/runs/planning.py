@@ -69,7 +69,7 @@ class Roster:
         A run that another study under the same outputs_dir has made or begun lies there.
         """
         given = [f"init_from={quoted(str(start))}"] if start is not None else []
-        full = [*given, *overrides, f"study={self.study.name}", f"stage={stage}"]
+        full = [*given, *overrides, f"study={self.study.name}", f"stage={quoted(stage)}"]
         with named(self.study, stage):
             config = compose(full)
             identity = identify(config, {str(folder): each.identity.id for folder, each in self.runs.items()})
