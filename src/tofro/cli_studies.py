@@ -59,7 +59,7 @@ def report_parser() -> argparse.ArgumentParser:
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="run folders, or folders that hold some")
     for name, file in REPORT_FILES.items():
         parser.add_argument(
-            f"--{name}", metavar="PATH", help=f"write it too, to --{name}=PATH; --{name} alone: {file} in the first DIR"
+            f"--{name}", metavar="PATH", help=f"written too, to --{name}=PATH; --{name} alone: {file} in the first DIR"
         )
     parser.add_argument(
         "--check",
