@@ -33,7 +33,11 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(language, "held_out", lambda *rest: seen.append("held out") or {"mlm_loss": 1.0})
     monkeypatch.setattr(language, "sentence_scores", lambda *rest: seen.append("sentences") or {"pll_per_token": -1.0})
     monkeypatch.setattr(measuring, "shape", lambda *rest: seen.append("shape") or {"uniformity": -1.0})
-    monkeypatch.setattr(using, "frozen_use", lambda context, model, task: seen.append(task.name) or {"test": {"probe": 0.5}})
+    monkeypatch.setattr(
+        using,
+        "frozen_use",
+        lambda context, model, task, splits: seen.append(task.name) or {each: {"probe": 0.5} for each in splits},
+    )
     monkeypatch.setattr(using, "fine_tuned", lambda *rest: seen.append("few shot") or {"mean": 0.5, "draw_0": 0.5})
     monkeypatch.setattr(using, "prompted", lambda *rest: seen.append("prompt") or {"prompt": 0.5})
     return seen
@@ -52,6 +56,19 @@ def test_the_measures_of_a_start_are_kept_and_equal_to_fresh_ones(
     monkeypatch.setattr(using, "frozen_use", refuse)
     again = context_of(chain, tmp_path, "seed=3", "optimizer.lr=1e-3", "method=two_way")
     assert start_measures(again, again.settings("method")) == first
+
+
+def test_settings_can_be_chosen_without_a_look_at_test(chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = ["method.few_shot=[2]", "method.few_shot_draws=1", "method.few_shot_steps=2"]
+    seen = context_of(chain, tmp_path, *asked, "method.split=validation")
+    seen.task.splits["test"].clear()
+    found = start_measures(seen, seen.settings("method"))
+    assert {name for name in found if "task" in name} == {
+        f"validation/{what}_task_{last}" for what in ("probe", "knn", "few_shot_2") for last in ("start",)
+    } | {"validation/few_shot_2_task_draw_0_start"}
+    model = load_model(chain.runs["pretrain"].folder / "models" / "pre").model
+    by_hand = using.frozen_use(seen, model, seen.task, ("validation",))["validation"]
+    assert found["validation/probe_task_start"] == by_hand["probe"]
 
 
 @pytest.mark.parametrize(

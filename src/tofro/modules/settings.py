@@ -48,9 +48,12 @@ class MethodSettings:
         "or pydoc",
     )
     probe_rows: int = setting(2000, "training rows of a probe and of neighbours, at most, chosen by content hash", low=4)
-    test_rows: Optional[int] = setting(
-        None, "test rows of these measures, at most, chosen by content hash; null means all", low=2
+    split: str = setting(
+        "test",
+        "split of the tasks on which encoders are measured; validation is for choosing settings, without a look at test",
+        choices=("test", "validation"),
     )
+    test_rows: Optional[int] = setting(None, "rows of that split, at most, chosen by content hash; null means all", low=2)
     pooling: str = setting(
         "mean",
         "how measures make one vector of a text's states; folder: as the sentence-transformers folder of init_from asks",

@@ -14,7 +14,17 @@ from typing import Any
 from tofro.reports.arms import controls_of
 from tofro.reports.collect import RunRecord
 
-WHAT_IS_MEASURED = ("measure", "measure_ft", "train_score", "probes", "tasks", "corpora", "few_shot", "pseudo_log_likelihood")
+WHAT_IS_MEASURED = (
+    "measure",
+    "measure_ft",
+    "train_score",
+    "split",
+    "probes",
+    "tasks",
+    "corpora",
+    "few_shot",
+    "pseudo_log_likelihood",
+)
 NOT_VARIANTS = (
     "seed",
     "task.draw",

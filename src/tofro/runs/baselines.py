@@ -95,7 +95,7 @@ def continued_mlm(settings: MethodSettings, context: Context) -> Outcome:
     }
     metrics |= start_measures(context, settings) | (measure(context, pre, "pre") if settings.measure else {})
     return Outcome(
-        score=f"test/probe_{task.name}_pre" if settings.measure else "validation/mlm_loss_texts_pre",
+        score=f"{settings.split}/probe_{task.name}_pre" if settings.measure else "validation/mlm_loss_texts_pre",
         metrics=metrics | floor(context) | fit_metrics(report),
         cost=cost_of(report),
         lineage=lineage_of(context),

@@ -86,8 +86,8 @@ def recipe(context: Context) -> list[Any]:
 
 
 def fine_tuned(context: Context, model: Model, task: Task, split: Split) -> dict[str, float]:
-    """Return the mean of the task's metric on test over the draws of ``split``, and the value of each draw."""
-    examples = at_most(task.splits["test"], context.config.method.test_rows)
+    """Return the mean of the task's metric over the draws of ``split``, and the value of each draw."""
+    examples = at_most(task.splits[context.config.method.split], context.config.method.test_rows)
     length = context.config.task.max_length
     batches = task_batches(examples, context.start.tokenizer, length, EVALUATION_BATCH, task.labels)
     scores = few_shot(task, split, fit_on(context, model, task), batches)

@@ -34,7 +34,7 @@ def measure_folder(settings: MethodSettings, context: Context) -> Outcome:
         metrics |= between(context, {name: start.model for name, start in starts.items()})
     notes = [f"{name} has no {head} head; what asks it is left out" for name, start in starts.items() for head in start.fresh]
     return Outcome(
-        score=f"test/probe_{context.task.name}_{next(iter(starts))}",
+        score=f"{settings.split}/probe_{context.task.name}_{next(iter(starts))}",
         metrics=metrics | floor(context),
         cost={"tokens": meter.tokens, "flops": meter.flops, "peak_memory_mb": peak_memory_mb()},
         lineage=lineage_of(context),

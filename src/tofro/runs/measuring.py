@@ -58,7 +58,7 @@ def measure(context: Context, model: Model, encoder: str, lineage: str | None = 
         for done, task in enumerate(tasks):
             report(done, len(tasks))
             used = measured_use(context, model, task, [split for own, split in splits if own is task], keep)
-            values |= {f"test/{name}_{encoder}": value for name, value in used.items()}
+            values |= {f"{context.config.method.split}/{name}_{encoder}": value for name, value in used.items()}
     return values
 
 

@@ -35,8 +35,10 @@ from tofro.text.task import GENERIC_NAME, Task, read_task
 def measured_use(context: Context, model: Model, task: Task, splits: Sequence[Split], keep: Keep) -> dict[str, float]:
     """Return ``probe_<task>``, ``knn_<task>``, and where asked for ``prompt_<task>`` and ``few_shot_<k>_<task>``."""
     method, length = context.config.method, context.config.task.max_length
-    read = [task.fingerprint, task.metric, length, method.test_rows]
-    found = keep([*read, method.probe_rows, context.pooling], lambda: frozen_use(context, model, task)["test"])
+    read = [task.fingerprint, task.metric, length, method.test_rows, *([] if method.split == "test" else [method.split])]
+    found = keep(
+        [*read, method.probe_rows, context.pooling], lambda: frozen_use(context, model, task, (method.split,))[method.split]
+    )
     if has_prompt(context) and task is context.task:
         prompt = OmegaConf.to_container(context.config.prompt, resolve=True)
         found = found | keep([*read, prompt], lambda: prompted(context, model, task))
@@ -49,7 +51,7 @@ def measured_use(context: Context, model: Model, task: Task, splits: Sequence[Sp
     return values
 
 
-def frozen_use(context: Context, model: Model, task: Task, splits: Sequence[str] = ("test",)) -> dict[str, dict[str, float]]:
+def frozen_use(context: Context, model: Model, task: Task, splits: Sequence[str]) -> dict[str, dict[str, float]]:
     """Return {split: {``probe``, ``knn``}}: the metric of a linear probe and of nearest neighbours, on the same features.
 
     Words that are tagged have a probe alone.
@@ -76,13 +78,14 @@ def has_prompt(context: Context) -> bool:
 
 
 def prompted(context: Context, model: Model, task: Task) -> dict[str, float]:
-    """Return ``prompt``: the metric on test of the config's prompt; nothing where the model lacks the head that it asks."""
+    """Return ``prompt``: the metric of the config's prompt; nothing where the model lacks the head that it asks."""
     kind: Any = resolve(context.config.prompt._target_)  # a Scorer's class
     if kind.needs not in model.heads:
         return {}
     scorer = scorer_of(context, model, task)
-    test = at_most(task.splits["test"], context.config.method.test_rows)
-    return {"prompt": evaluate_prompt(scorer, replace(task, splits={"test": list(test)}), "test")}
+    split = context.config.method.split
+    rows = at_most(task.splits[split], context.config.method.test_rows)
+    return {"prompt": evaluate_prompt(scorer, replace(task, splits={split: list(rows)}), split)}
 
 
 def scorer_of(context: Context, model: Model, task: Task) -> Scorer:
