@@ -40,6 +40,11 @@ def test_draws_of_few_rows_are_no_variants_and_their_number_is() -> None:
     assert rows(*runs) == {"two_way, task.per_class=4": 3, "two_way, task.per_class=16": 3}
 
 
+def test_the_draws_of_a_search_are_one_row() -> None:
+    found = [run(seed, method="prompt", variant="template 0", prompt__draw=seed) for seed in range(1, 4)]
+    assert rows(run(0, method="prompt", variant="template 0"), *found) == {"prompt, template 0": 4}
+
+
 def test_a_template_that_is_trained_is_a_variant_and_one_that_is_only_asked_is_not() -> None:
     trained = {"method": "prompt_tune", "method__answer": "cloze"}
     assert variants(run(**trained), run(**trained, prompt__template=1)) == ["", "prompt.template=1"]

@@ -28,6 +28,7 @@ WHAT_IS_MEASURED = (
 NOT_VARIANTS = (
     "seed",
     "task.draw",
+    "prompt.draw",
     "init_from",
     "init_from_ft",
     "prompt.template",
