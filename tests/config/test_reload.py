@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ReadonlyConfigError
 
 from tofro.config.compose import compose
+from tofro.config.errors import ConfigError
 from tofro.config.identity import identity
 from tofro.config.reload import reload
 from tofro.config.schema import SETTINGS
@@ -43,3 +44,16 @@ def test_a_changed_file_is_checked(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(text.replace("accumulate: 1", "accumulate: 0"))
     with pytest.raises(ValueError, match=r"budget\.accumulate=0 is out of range"):
         reload(tmp_path / "config.yaml")
+
+
+def test_a_variable_that_is_not_set_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_DATA", "/data")
+    written = OmegaConf.to_yaml(compose(["method=full", "task=file", "task.path=${oc.env:MY_DATA}/sst2"]))
+    (tmp_path / "config.yaml").write_text(written, encoding="utf-8")
+    assert reload(tmp_path / "config.yaml").task.path == "/data/sst2"
+    monkeypatch.delenv("MY_DATA")
+    said = r"task\.path needs the environment variable MY_DATA, which is not set\n  export MY_DATA="
+    with pytest.raises(ConfigError, match=rf"config\.yaml: {said}"):
+        reload(tmp_path / "config.yaml")
+    with pytest.raises(ConfigError, match=f"^{said}"):
+        compose(["method=full", "task=file", "task.path=${oc.env:MY_DATA}/sst2"])

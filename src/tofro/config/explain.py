@@ -19,7 +19,14 @@ from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, OverrideParseException
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, KeyValidationError, OmegaConfBaseException, ValidationError
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    InterpolationResolutionError,
+    KeyValidationError,
+    OmegaConfBaseException,
+    ValidationError,
+)
 
 from tofro.config.errors import ConfigError, did_you_mean
 from tofro.config.schema import LIGHTNING_KEYS, OPEN, ROOT, SETTINGS, RunConfig, declarations, expected
@@ -188,6 +195,8 @@ def _from_exception(mistake: Exception, overrides: list[str], known: Known) -> l
         return [_wrong_type(cause, overrides, where)]
     if isinstance(cause, ConfigKeyError | ConfigAttributeError) and cause.full_key:
         return [(f"no key {cause.full_key}{where}", did_you_mean(str(cause.full_key), known.keys))]
+    if isinstance(cause, InterpolationResolutionError):
+        return [unresolved(cause)]
     if isinstance(mistake, yaml.YAMLError):
         return [("a YAML file can't be read", str(mistake))]
     words = str(mistake) if isinstance(mistake, HydraException) and str(mistake) else str(cause)
@@ -201,6 +210,15 @@ def _cause(mistake: BaseException) -> OmegaConfBaseException | None:
     while cause is not None and not isinstance(cause, OmegaConfBaseException):
         cause = cause.__cause__ or cause.__context__
     return cause
+
+
+def unresolved(error: InterpolationResolutionError) -> Problem:
+    """Say which key refers to something that is not there, an environment variable above all."""
+    said = str(error.msg or error).splitlines()[0]
+    variable = re.search(r"Environment variable '(\w+)' not found", said)
+    if variable:
+        return f"{error.full_key} needs the environment variable {variable[1]}, which is not set", f"export {variable[1]}=..."
+    return f"{error.full_key} refers to what is not there", said
 
 
 def _wrong_type(cause: OmegaConfBaseException, overrides: list[str], where: str) -> Problem:

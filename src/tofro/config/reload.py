@@ -10,12 +10,15 @@ from dataclasses import fields
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError
 
+from tofro.config.errors import ConfigError
+from tofro.config.explain import unresolved
 from tofro.config.schema import SETTINGS, RunConfig, seal
 
 
 def reload(path: Path) -> DictConfig:
-    """Return the config that ``path`` holds; ConfigError where someone has changed it so that it breaks a rule."""
+    """Return the config that ``path`` holds; ConfigError where a change broke a rule, or where it refers to what is not there."""
     written = OmegaConf.load(path)
     assert isinstance(written, DictConfig)
     config = OmegaConf.structured(RunConfig)
@@ -23,7 +26,11 @@ def reload(path: Path) -> DictConfig:
         config[group] = OmegaConf.structured(_variant(group, set(written[group])))
     merged = OmegaConf.merge(config, written)
     assert isinstance(merged, DictConfig)
-    return seal(merged)
+    try:
+        return seal(merged)
+    except InterpolationResolutionError as error:
+        what, remedy = unresolved(error)
+        raise ConfigError([(f"{path}: {what}", remedy)]) from None
 
 
 def _variant(group: str, keys: set[str]) -> type:
