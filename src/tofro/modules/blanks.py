@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tofro.batches.packing import pack, to_batch
+from tofro.batches.cloze import fill
+from tofro.batches.sequences import packed_by_length
 from tofro.encoders.inference import device_of, inference
 from tofro.encoders.model import Model
 from tofro.text.task import Example
-from tofro.tokens.cloze import Cloze, ClozeTemplate
+from tofro.tokens.cloze import ClozeTemplate
 from tofro.tokens.tokenizer import Tokenizer
 
 BATCH = 64  # sequences of a forward pass
@@ -37,21 +38,13 @@ class Blanks:
         """Return log P(token) (N, k, V) in the masks of ``template``, fp32 on the CPU; ``where`` names it in errors."""
         parsed = ClozeTemplate(template, self.fields, self.tokenizer, self.max_length, where)
         parsed.check([], ())
-        columns = {
-            field: self.tokenizer.encode_inside([getattr(example, field) or "" for example in examples], parsed.place(field))
-            for field in self.fields
-        }
-        texts = [{field: columns[field][row].ids for field in self.fields} for row in range(len(examples))]
-        clozes = parsed.fill(texts, 1)
+        clozes = fill(examples, self.tokenizer, parsed, 1)
+        masks = np.stack([cloze.masks for cloze in clozes])  # (N, k)
+        found, device = torch.empty(*masks.shape, self.model.vocabulary), device_of(self.model)
         with inference(self.model):
-            return torch.cat([self._ask(clozes[start : start + BATCH]) for start in range(0, len(clozes), BATCH)])
-
-    def _ask(self, clozes: Sequence[Cloze]) -> Tensor:
-        lengths = np.array([[len(cloze.tokens)] for cloze in clozes])
-        flat = np.concatenate([cloze.tokens for cloze in clozes])
-        packed = pack(flat, np.ones(len(flat), bool), np.cumsum(lengths)[:, None] - lengths, lengths, self.tokenizer)
-        batch = to_batch(packed, np.arange(len(clozes))).to(device_of(self.model))
-        masks = torch.from_numpy(np.stack([cloze.masks for cloze in clozes])).to(batch.tokens.device)  # (N, k)
-        masked = (batch.cu_seqlens[:-1, None] + 1 + masks).flatten()  # [CLS] comes first
-        logits = self.model.mlm_logits(self.model.encoder(batch), masked)  # (N·k, V)
-        return logits.float().log_softmax(-1).view(*masks.shape, -1).cpu()
+            for chosen, batch in packed_by_length([(cloze.tokens,) for cloze in clozes], self.tokenizer, BATCH):
+                masked = batch.cu_seqlens[:-1, None] + 1 + torch.from_numpy(masks[chosen])  # [CLS] comes first
+                batch = batch.to(device)
+                logits = self.model.mlm_logits(self.model.encoder(batch), masked.flatten().to(device))  # (B·k, V)
+                found[torch.from_numpy(chosen)] = logits.float().log_softmax(-1).view(len(chosen), masks.shape[1], -1).cpu()
+        return found

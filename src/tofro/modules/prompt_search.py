@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy.special import log_softmax, logsumexp
+import torch
 
 from tofro.encoders.model import Model
 from tofro.modules.blanks import Blanks
+from tofro.modules.calibration import CONTENT_FREE, answers
 from tofro.progress import Progress
 from tofro.text.task import Example
 from tofro.tokens.cloze import MASK, check_labels, place_of
@@ -26,7 +27,6 @@ from tofro.tokens.settings import SearchSettings
 from tofro.tokens.tokenizer import Tokenizer
 
 POOL = 2000  # a label word is among so many that the model finds likeliest over all examples
-FREE = {"contextual": "N/A", "pmi": ""}  # the text without content, as calibration takes it
 Words = dict[str, list[str]]  # label -> words
 Record = Callable[[str, Any], None]  # (name of what was computed, its value)
 
@@ -138,7 +138,7 @@ class _Trial:
         search = self.search
         self.truth = np.array([search.labels.index(str(row.label)) for row in self.rows])  # (N,)
         self.blanks = Blanks(search.model, search.tokenizer, search.pair, search.max_length)
-        text = FREE.get(search.settings.calibration, "")
+        text = CONTENT_FREE.get(search.settings.calibration, "")
         self.free = Example(text, text if search.pair else None, "")
         self.order: dict[str, int] = {template: number for number, template in enumerate(search.templates)}
 
@@ -186,16 +186,12 @@ class _Trial:
         if template not in self.tables:
             ids = [self._id(word, template) for word in self.proposed]
             self.tables[template] = self._ask(template, [*self.rows, self.free])[:, ids]
-        table, calibration = self.tables[template], self.search.settings.calibration
-        if calibration == "pmi":
-            table = table - table[-1]
-        columns = [table[:, [self.proposed.index(word) for word in words]] for words in chosen]
-        scores = np.stack([logsumexp(column, -1) - np.log(column.shape[1]) for column in columns], -1)  # (N + 1, C)
-        scores, free = scores[:-1], scores[-1]
-        scores = scores - {"contextual": free, "batch": scores.mean(0)}.get(calibration, np.zeros(()))
-        answers = log_softmax(scores, -1)
-        fit = float(answers[np.arange(len(self.truth)), self.truth].sum()) - sum(map(len, chosen))
-        return Judgement(float(np.mean(answers.argmax(-1) == self.truth)), fit)
+        columns = [self.proposed.index(word) for words in chosen for word in words]
+        owner = torch.tensor([label for label, words in enumerate(chosen) for _ in words])
+        table = torch.from_numpy(self.tables[template][:, columns])  # (N + 1, W)
+        found = answers(self.search.settings.calibration, table[None, :-1], table[None, -1:], owner).calibrated[0].numpy()
+        fit = float(found[np.arange(len(self.truth)), self.truth].sum()) - len(columns)
+        return Judgement(float(np.mean(found.argmax(-1) == self.truth)), fit)
 
     def _ask(self, template: str, examples: Sequence[Example]) -> np.ndarray:
         found = self.blanks.log_probabilities(template, examples, f"prompt.patterns: {template!r}")

@@ -15,8 +15,9 @@ from tofro.reports.cells import EMPTY, mean_cell, point_cells, slug
 from tofro.reports.collect import RunRecord
 from tofro.reports.formats import Metric, parse_metric
 from tofro.reports.layout import Cell, Column, Table
+from tofro.tokens.settings import PromptSettings
 
-DEFAULT = "contextual"  # tokens/settings.py: PromptSettings; a run's config holds what differs from it
+DEFAULT = PromptSettings("").calibration  # a run's config holds what differs from it
 
 
 def prompt_table(arms: Sequence[Arm]) -> Table | None:

@@ -21,7 +21,7 @@ from tofro.runs.context import Context
 from tofro.runs.folder import read_result, write_json
 from tofro.text.fingerprint import share_of
 from tofro.text.task import Example, Task
-from tofro.tokens.cloze import MASK, LabelWord, place_of, read_words
+from tofro.tokens.cloze import MASK, LabelWord
 from tofro.tokens.store import TokenStore
 
 TEXTS = 64  # a sample, by content hash
@@ -33,7 +33,7 @@ def diagnose(context: Context, scorer: Scorer, task: Task) -> list[str]:
     settings = scorer.settings
     sample = sorted(task.splits["train"], key=lambda row: share_of("prompt", row.text_a, row.text_b))[:TEXTS]
     templates = settings.templates or list(scorer.usual)
-    words = read_words(settings.words, scorer.labels, scorer.tokenizer, place_of(templates[0], scorer.blank))
+    words = scorer.wordings[0].words
     fills = template_fills(scorer, templates, sample) if isinstance(scorer, ClozeScorer) else []
     store, why = pretraining_store(context)
     counts = None if store is None else occurrences(store, words)

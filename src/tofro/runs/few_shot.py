@@ -73,11 +73,16 @@ def checksums(context: Context, tasks: Sequence[Task]) -> dict[str, str]:
     """Return the checksum of every split, for the result's ``data``; write the splits to ``few_shot/`` of the run's folder."""
     found = {}
     for task, split in open_splits(context, tasks):
-        path = context.folder / "few_shot" / f"{task.name}-{split.per_class}.json"
-        path.parent.mkdir(exist_ok=True)
-        write_json(path, split.as_json())
-        found[f"few_shot_{split.per_class}_{task.name}"] = split.checksum
+        found[f"few_shot_{split.per_class}_{task.name}"] = write_split(context, split, f"{task.name}-{split.per_class}")
     return found
+
+
+def write_split(context: Context, split: Split, name: str) -> str:
+    """Write ``split`` to ``few_shot/`` of the run's folder and return its checksum."""
+    path = context.folder / "few_shot" / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    write_json(path, split.as_json())
+    return split.checksum
 
 
 def recipe(context: Context) -> list[Any]:

@@ -22,9 +22,8 @@ from tofro.modules.base import TransferModule
 from tofro.modules.regularizers import Regularizers
 from tofro.runs import ranks
 from tofro.runs.context import Context
-from tofro.runs.few_shot import checksums
+from tofro.runs.few_shot import checksums, write_split
 from tofro.runs.fit import FitPlace, FitReport, fit
-from tofro.runs.folder import write_json
 from tofro.runs.measuring import measure, task_score
 from tofro.runs.prompt_tuning import cloze_of
 from tofro.runs.using import probe_tasks, wants_few_shot
@@ -123,10 +122,7 @@ def own_rows(context: Context) -> dict[str, str]:
     split = context.rows if "task" in context.config.method.reads else None
     if split is None:
         return {}
-    path = context.folder / "few_shot" / f"{split.task}-{split.per_class}-rows.json"
-    path.parent.mkdir(exist_ok=True)
-    write_json(path, split.as_json())
-    return {"task_rows": split.checksum}
+    return {"task_rows": write_split(context, split, f"{split.task}-{split.per_class}-rows")}
 
 
 def few_shot_rows(context: Context) -> dict[str, str]:

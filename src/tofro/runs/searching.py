@@ -48,7 +48,7 @@ def asked(context: Context, model: Model, task: Task) -> Asked:
     if not isinstance(search, PromptSearch):
         return Asked(scorer_of(context, model, task))
     settings = search.settings
-    rows, checksum = few_rows(settings, task)
+    rows, checksum = search_rows(settings, task)
     with (
         Journal(context.folder / "search.jsonl", checksum) as journal,
         progress("searching", "candidates", context.shown) as told,
@@ -70,7 +70,7 @@ def asked(context: Context, model: Model, task: Task) -> Asked:
     )
 
 
-def few_rows(settings: SearchSettings, task: Task) -> tuple[list[Example], str]:
+def search_rows(settings: SearchSettings, task: Task) -> tuple[list[Example], str]:
     """Return the rows that the search may see, all of them training rows, and the sha256 of their choice."""
     if settings.shots is None:
         rows = list({row_hash(row): row for row in task.splits["train"]}.values())
