@@ -20,29 +20,22 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return lambda seconds: now.__setitem__(0, 100.0 + seconds)
 
 
-def test_a_line_says_rate_and_time_left(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
-    with progress("reading", "rows") as report:
-        clock(0.5)
-        report(0, 100)
-        clock(3.0)
-        report(50, 100)
-    assert capsys.readouterr().err == "reading: 50/100 rows, 20 rows/s, 2 s left\n"
-
-
-def test_what_was_done_before_does_not_count(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
-    with progress("training", "steps") as report:
-        clock(1.0)
-        report(9_000, 10_000)
-        clock(11.0)
-        report(9_100, 10_000)
-    assert capsys.readouterr().err == "training: 9,100/10,000 steps, 10 steps/s, 90 s left\n"
-
-
-def test_one_slow_unit_has_a_rate_too(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
-    with progress("measuring", "tasks") as report:
-        clock(4.0)
-        report(4, 8)
-    assert capsys.readouterr().err == "measuring: 4/8 tasks, 1 tasks/s, 4 s left\n"
+@pytest.mark.parametrize(
+    ("first", "then", "line"),
+    [
+        ((0.5, 0), (3.0, 50), "50/100 units, 20 units/s, 2 s left"),
+        ((1.0, 40), (11.0, 90), "90/100 units, 5 units/s, 2 s left"),  # 40 were done before, and count for nothing
+        (None, (4.0, 20), "20/100 units, 5 units/s, 16 s left"),  # of one call alone the start is the beginning
+    ],
+)
+def test_a_line_says_rate_and_time_left(
+    clock: Clock, capsys: pytest.CaptureFixture[str], first: tuple[float, int] | None, then: tuple[float, int], line: str
+) -> None:
+    with progress("work", "units") as report:
+        for seconds, done in filter(None, (first, then)):
+            clock(seconds)
+            report(done, 100)
+    assert capsys.readouterr().err == f"work: {line}\n"
 
 
 def test_quick_work_shows_nothing(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
