@@ -121,7 +121,7 @@ def test_transformers_reads_what_is_written(hf: Any, family: str, kind: str, tmp
 @pytest.mark.parametrize("size", ["mini", "small", "medium", "base"])
 @pytest.mark.parametrize("family", PREFIX)
 def test_every_size_agrees(hf: Any, family: str, size: str, tmp_path: Path) -> None:
-    for kind in KINDS if size == "base" else ("ForMaskedLM", "classification"):
+    for kind in KINDS:
         theirs = make_hf(hf, kind, settings_of(family, size))
         theirs.save_pretrained(tmp_path / "in")
         assert_equal(outputs_of(load_model(tmp_path / "in").model, make_batch(LENGTHS)), hf_outputs_of(theirs, kind))
