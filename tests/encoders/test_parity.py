@@ -111,7 +111,7 @@ def test_transformers_reads_what_is_written(hf: Any, kind: str, tmp_path: Path) 
 
 @pytest.mark.parametrize("size", EVERY_SIZE[1:])
 def test_every_size_agrees(hf: Any, size: str, tmp_path: Path) -> None:
-    for kind in CLASSES if size == "base" else ("BertForPreTraining", "classification"):
+    for kind in CLASSES:
         check_reading(hf, kind, settings_of(size), tmp_path / "in")
         check_writing(hf, kind, settings_of(size), tmp_path / "out")
 
