@@ -15,7 +15,7 @@ from tofro.text.task import METRICS
 
 METRIC = {  # the published one, as auto or by name resolved
     **dict.fromkeys(("sst2", "mnli", "qnli", "rte", "wnli", "snli", "ag_news", "trec", "sst2_sentences", "sst5"), "auto"),
-    **dict.fromkeys(("tnews", "iflytek", "afqmc", "cmnli", "ocnli", "csl", "chnsenticorp"), "auto"),
+    **dict.fromkeys(("tnews", "iflytek", "afqmc", "cmnli", "ocnli", "csl", "wsc", "chnsenticorp"), "auto"),
     **dict.fromkeys(("mrpc", "qqp"), "f1"),
     **dict.fromkeys(("wnut17", "conll2003"), "entity_f1"),
     "cola": "matthews",

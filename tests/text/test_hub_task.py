@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tofro.text.hub_task import read_hub_task
+from tofro.text.hub_task import mark_spans, read_hub_task
 from tofro.text.settings import HubTaskSettings, TaskSettings
 from tofro.text.task import read_task
 
@@ -103,6 +103,29 @@ def test_lists_of_strings_are_joined_where_told(tmp_path):
     assert hub(**named, join="、").splits["test"][0].text_b == "x、y"
     with pytest.raises(ValueError, match="'keyword' is list, a string was expected"):
         hub(**named, kind="classification")
+
+
+def test_two_spans_are_marked_in_the_text(tmp_path):
+    def row(number, index=0):
+        spans = {"span1_text": "小明", "span1_index": index, "span2_text": "他", "span2_index": 5}
+        return {"text": f"小明喜欢，他说{number}", "target": spans, "label": str(number % 2)}
+
+    named = {"hub_text_a": "text", "hub_label": "label", "spans": "target"}
+    datasets.DatasetDict({"train": datasets.Dataset.from_list(list(map(row, range(40))))}).save_to_disk(str(tmp_path / "wsc"))
+    texts = {example.text_a for rows in hub(path=str(tmp_path / "wsc"), **named).splits.values() for example in rows}
+    assert texts == {f"[小明]喜欢，_他_说{number}" for number in range(40)}
+    rows = [*map(row, range(40)), row(40, index=1), row(41, index=4) | {"text": "x"}]
+    datasets.DatasetDict({"train": datasets.Dataset.from_list(rows)}).save_to_disk(str(tmp_path / "odd"))
+    with pytest.raises(ValueError, match=r":41: 'target' marks no two spans of the text \('小明' is not at 1\)"):
+        hub(path=str(tmp_path / "odd"), **named)
+    assert "train: 2 bad rows" in hub(path=str(tmp_path / "odd"), on_bad_row="quarantine", **named).notes[0]
+
+
+def test_spans_that_come_in_any_order_are_marked_and_those_that_overlap_are_not():
+    spans = {"span1_text": "bc", "span1_index": 1, "span2_text": "a", "span2_index": 0}
+    assert mark_spans("abcd", spans) == "_a_[bc]d"
+    with pytest.raises(LookupError, match="overlap"):
+        mark_spans("abcd", spans | {"span2_text": "ab"})
 
 
 def test_a_glob_is_cut_into_splits_by_the_files_names(tmp_path, write_rows):

@@ -26,12 +26,12 @@ SPLITS = ("train", "validation", "test")
 
 
 class DatasetRows(Table):
-    """The rows of a split of a dataset. ``join`` makes one text of a list of strings in the columns ``texts``."""
+    """The rows of a split of a dataset, each text in one piece: lists of strings joined, spans marked in it, as settings say."""
 
     def __init__(self, name: str, dataset: Any, settings: HubTaskSettings) -> None:
         super().__init__(name, settings.on_bad_row, "task.dataset")
         self.dataset = dataset
-        self.join = settings.join
+        self.join, self.spans = settings.join, settings.spans
         self.texts = (settings.text_a, settings.text_b)
 
     def columns(self) -> list[str]:
@@ -44,13 +44,41 @@ class DatasetRows(Table):
         for batch in self.dataset.with_format(None).iter(batch_size=ROWS):
             for values in zip(*batch.values(), strict=True):
                 number += 1
-                yield number, self._joined(with_names(dict(zip(batch, values, strict=True)), classes))
+                row = self._joined(with_names(dict(zip(batch, values, strict=True)), classes))
+                try:
+                    row = self._marked(row)
+                except (TypeError, LookupError) as problem:
+                    self.reject(number, f"{self.spans!r} marks no two spans of the text ({problem})")
+                else:
+                    yield number, row
 
     def _joined(self, row: Row) -> Row:
         if self.join is None:
             return row
         lists = {name: row[name] for name in self.texts if name in row and isinstance(row[name], list)}
         return row | {name: self.join.join(map(str, value)) for name, value in lists.items()}
+
+    def _marked(self, row: Row) -> Row:
+        text = self.texts[0]
+        if self.spans is None or self.spans not in row or text is None:
+            return row
+        return row | {text: mark_spans(row[text], row[self.spans])}
+
+
+def mark_spans(text: str, spans: Mapping[str, Any]) -> str:
+    """Return ``text`` with its first span in brackets and the second between underscores. LookupError where one is not there."""
+    cuts = []
+    for number, marks in enumerate(("[]", "__"), 1):
+        words, start = spans[f"span{number}_text"], spans[f"span{number}_index"]
+        if not words or start < 0 or text[start : start + len(words)] != words:
+            raise LookupError(f"{words!r} is not at {start}")
+        cuts.append((start, start + len(words), marks))
+    (_, end, _), (start, _, _) = sorted(cuts)
+    if start < end:
+        raise LookupError("they overlap")
+    for start, end, marks in sorted(cuts, reverse=True):
+        text = f"{text[:start]}{marks[0]}{text[start:end]}{marks[1]}{text[end:]}"
+    return text
 
 
 def read_hub_task(settings: HubTaskSettings, progress: Progress | None = None) -> Task:

@@ -124,3 +124,8 @@ class HubTaskSettings(TaskSettings):
     hub_text_b: Optional[str] = setting(None, "the dataset's column of the second text, likewise")
     hub_label: Optional[str] = setting(None, "the dataset's column of the label, likewise")
     join: Optional[str] = setting(None, "what makes one text of a list of strings in a dataset; null refuses such a list")
+    spans: Optional[str] = setting(
+        None,
+        "a dataset's column that says where two spans of the first text are (span1_text, span1_index, span2_text, span2_index): "
+        "the first is put in [ ], the second between _ _",
+    )
