@@ -185,10 +185,10 @@ def test_study_reports_what_it_ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 
 def test_doctor_says_what_will_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    from tofro.runs import doctor
+    from tofro.runs import precision
 
-    monkeypatch.setattr(doctor, "SIDE", 16)
-    monkeypatch.setattr(doctor, "SECONDS", 0.01)
+    monkeypatch.setattr(precision, "SIDE", 16)
+    monkeypatch.setattr(precision, "SECONDS", 0.01)
     assert main(["doctor", "--outputs", str(tmp_path / "not" / "there")]) == DONE
     out = capsys.readouterr().out
     for said in ("torch", "GFLOP/s", "network interfaces", "GB", "what will work here", "budget.precision"):

@@ -10,13 +10,13 @@ import os
 import platform
 import shutil
 import socket
-import time
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
 from tofro.config.compose import conf_folder
 from tofro.config.explain import misspelt_defaults
+from tofro.runs.precision import matrix_speed
 
 PACKAGES = (
     "tofro",
@@ -30,8 +30,6 @@ PACKAGES = (
     "wandb",
     "tensorboard",
 )
-SIDE = 512  # of the square matrices multiplied
-SECONDS = 0.25  # measured per precision
 WANTED_GB = 2.0  # a study of small models with its checkpoints
 
 
@@ -54,24 +52,6 @@ def examine(outputs: Path) -> Findings:
     wrong = misspelt_defaults(conf_folder())
     found.sections["config"] = [("conf", str(conf_folder())), ("mistakes", "\n".join(wrong) or "none")]
     return found
-
-
-def matrix_speed(device: str, precision: str) -> float:
-    """Return GFLOP/s of a product of two square matrices in ``32`` or ``bf16``: the best of those that fit a quarter second."""
-    import torch
-
-    kind = {"32": torch.float32, "bf16": torch.bfloat16}[precision]
-    a, b = (torch.randn(SIDE, SIDE, device=device).to(kind) for _ in range(2))
-    best = float("inf")
-    end = now = time.perf_counter() + SECONDS
-    while best == float("inf") or now < end:
-        start = time.perf_counter()
-        a @ b
-        if device == "cuda":
-            torch.cuda.synchronize()
-        now = time.perf_counter()
-        best = min(best, now - start)
-    return 2 * SIDE**3 / best / 1e9
 
 
 def _version(name: str) -> str:

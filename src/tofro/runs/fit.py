@@ -26,6 +26,7 @@ from tofro.runs.checkpoint_io import VerifiedIO, newest_intact
 from tofro.runs.checkpoints import Checkpoints
 from tofro.runs.counting import FlopCounting, Waiting
 from tofro.runs.devices import placement
+from tofro.runs.precision import warn_of_precision
 from tofro.runs.progress import progress
 from tofro.runs.record import Recorder
 from tofro.runs.selection import Selection
@@ -70,6 +71,7 @@ def fit(module: TransferModule, data: pl.LightningDataModule, budget: BudgetSett
     A stop signal saves, then raises ``signals.Stopped``.
     """
     clock, record = module.training_settings.clock, place.folder / "metrics.jsonl"
+    warn_of_precision(budget, place.trainer.accelerator)
     prepare(module, place.trainer)
     agreement, io = Agreement(clock), VerifiedIO(needs=[record])
     recorder = Recorder(record, clock, place.trainer.log_every, budget.max_skipped)
