@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from tests.runs.conftest import LONG, Chain, carry_out
+from tofro.batches.pretraining import evaluation_batches
 from tofro.config.compose import compose
 from tofro.encoders.folder import load_model
+from tofro.measures.mlm import retention
 from tofro.runs import language, measuring, using
 from tofro.runs.context import Context
 from tofro.runs.measuring import measure, start_measures
@@ -172,6 +174,25 @@ def other_text(folder: Path, name: str = "tales") -> Path:
     path = folder / f"{name}.txt"
     path.write_text("".join(f"The king number {n} saw the fox.\nIt ran to hill {n}.\nNo one else came.\n\n" for n in range(60)))
     return path
+
+
+def test_fewer_held_out_samples_are_the_same_in_every_run_and_kept_apart_from_all(chain: Chain, tmp_path: Path) -> None:
+    def found(*overrides: str) -> dict[str, float]:
+        context = context_of(chain, tmp_path, "method.probes=[]", *overrides)
+        return start_measures(context, context.settings("method"))
+
+    every, some = found(), found("method.held_out=20")
+    context = context_of(chain, tmp_path)
+    batches = evaluation_batches(
+        context.store("validation"), context.start.tokenizer, context.settings("objective"), language.BATCH, 20
+    )
+    expected = retention(context.start.model, batches)
+    assert {name: some[f"validation/{name}_start"] for name in expected} == expected
+    assert some["validation/pair_count_start"] == 20 < every["validation/pair_count_start"]
+    assert found("method.held_out=20", "seed=4") == some
+    assert found("method.held_out=100000") == every
+    pretraining = context_of(chain, tmp_path, "method=pretrain", "method.held_out=20")
+    assert language.chance(pretraining)["validation/unigram_nats"] != language.chance(context)["validation/unigram_nats"]
 
 
 def test_held_out_language_out_of_domain_is_that_of_a_run_on_that_corpus(chain: Chain, tmp_path: Path) -> None:

@@ -37,6 +37,11 @@ class MethodSettings:
     pseudo_log_likelihood: int = setting(
         0, "held-out sentences scored by pseudo-log-likelihood, one token masked at a time; 0 leaves it out", low=0
     )
+    held_out: Optional[int] = setting(
+        None,
+        "held-out samples of a corpus on which masked words and pairs are measured, at most, in pretraining too; null means all",
+        low=2,
+    )
     probes: list[str] = setting(
         ["pydoc_kind", "pydoc_package", "pydoc_match"],
         "tasks of conf/task on which encoders are measured (probe, neighbours), beside the run's own task",

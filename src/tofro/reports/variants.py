@@ -19,6 +19,7 @@ WHAT_IS_MEASURED = (
     "measure_ft",
     "train_score",
     "split",
+    "held_out",
     "probes",
     "tasks",
     "corpora",

@@ -32,9 +32,10 @@ def measured_language(context: Context, model: Model, keep: Keep) -> dict[str, f
     ``method.pseudo_log_likelihood`` the score of sentences.
     """
     objective = context.settings("objective")
+    limit = [] if context.config.method.held_out is None else [context.config.method.held_out]
 
     def known_of(corpus: Corpus) -> dict[str, float]:
-        by = [corpus.fingerprint, vars(objective), *words_made_by(corpus.words).values()]
+        by = [corpus.fingerprint, vars(objective), *words_made_by(corpus.words).values(), *limit]
         return keep(by, lambda: held_out(context, model, corpus))
 
     known = known_of(context.corpus)
@@ -98,4 +99,5 @@ def chance(context: Context) -> dict[str, float]:
 
 
 def _held_out_batches(context: Context, corpus: Corpus) -> Iterable[Batch]:
-    return evaluation_batches(context.store("validation", corpus), context.start.tokenizer, context.settings("objective"), BATCH)
+    store, limit = context.store("validation", corpus), context.config.method.held_out
+    return evaluation_batches(store, context.start.tokenizer, context.settings("objective"), BATCH, limit)

@@ -76,7 +76,8 @@ def pretrain(settings: MethodSettings, context: Context) -> Outcome:
         warn_of_rate(context.corpus.words, objective.mask_unit, objective.mask_rate)
     model = copy.deepcopy(start.model)
     model.dropout = settings.dropout
-    data = PretrainingData(context.store("train"), context.store("validation"), start.tokenizer, objective, context.loading())
+    stores = context.store("train"), context.store("validation")
+    data = PretrainingData(*stores, start.tokenizer, objective, context.loading(), settings.held_out)
     report = train(context, Pretraining(model, objective, context.training(data.steps_per_epoch)), data)
     save(context, pre=model)
     metrics = measure(context, model, "pre", context.run_id) | start_measures(context, settings) | chance(context)
