@@ -42,6 +42,22 @@ def test_direction_decides_whom_the_alignment_reaches(bench: Bench, direction: s
     assert same_weights(two_way.models["ft"], full.models["ft"]) is not ft_differs
 
 
+def test_under_adamw_the_weight_says_what_reaches_ft_and_not_how_far_pre_goes(bench: Bench) -> None:
+    """A gradient times λ is what AdamW divides by its own size, where nothing else reaches `pre` and nothing is clipped."""
+    budget = BudgetSettings(steps=8, batch=16, evaluate_every=8, best=False, clip=0)
+    small, large = (bench.two_way(budget, direction="to_pre", weight=weight) for weight in (0.1, 0.4))
+    for module, name in ((small, "small"), (large, "large")):
+        module.training_settings.optimizer.eps = 1e-12
+        bench.fit(module, budget, name)
+    start = dict(bench.start.encoder.named_parameters())
+    ways = [
+        torch.cat([(value - start[name]).flatten() for name, value in module.model("pre").encoder.named_parameters()])
+        for module in (small, large)
+    ]
+    assert ways[0].norm() > 0
+    assert (ways[0] - ways[1]).norm() / ways[0].norm() < 1e-2
+
+
 def test_language_heads_of_both_keep_their_values(bench: Bench) -> None:
     two_way = bench.two_way(BUDGET, weight=1.0)
     bench.fit(two_way, BUDGET, "two_way")
