@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help quickstart paper test test-all check bench clean
+.PHONY: help quickstart paper results keep test test-all check bench clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -26,6 +26,18 @@ quickstart: $(VENV)/.core  ## pretrain, adapt four ways, compare: at most five m
 paper: $(VENV)/.core  ## from nothing to a paper's table and figure, in outputs/paper/paper
 	$(BIN)/tofro study experiments/paper
 	$(BIN)/tofro report outputs/paper --paper --figures
+
+results:  ## unpack into outputs what the studies found, for `tofro report outputs/NAME`; `tofro study` goes on from there
+	for kept in experiments/*/*.tar.xz; do tar -xJf $$kept -C outputs --skip-old-files; done
+
+keep:  ## STUDY=name: pack the results in outputs/name for experiments/name, without models and paths of this machine
+	rm -rf outputs/.kept && mkdir -p outputs/.kept
+	cd outputs && for run in $$(find $(STUDY) -name result.json -printf '%h '); do \
+	  cp --parents $$run/result.json $$run/identity.json $$run/config.yaml .kept; done
+	cp outputs/$(STUDY)/study.json outputs/.kept/$(STUDY)
+	find outputs/.kept -type f -exec sed -i 's|$(CURDIR)/||g' {} +
+	tar -cJf experiments/$(STUDY)/results.tar.xz -C outputs/.kept --sort=name --mtime=@0 --owner=0 --group=0 $(STUDY)
+	rm -rf outputs/.kept
 
 test: $(VENV)/.dev  ## the tests, two at a time, without the slow ones
 	$(BIN)/python -m pytest -n 2 -m 'not slow'

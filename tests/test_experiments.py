@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import tarfile
 from datetime import date
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from tofro.runs.study import read_study
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 STUDIES = sorted(path.parent.name for path in EXPERIMENTS.glob("*/study.yaml"))
+KEPT = sorted(EXPERIMENTS.glob("*/*.tar.xz"))  # `make keep` writes them, `make results` unpacks them
 
 
 @pytest.fixture(scope="module")
@@ -45,3 +48,18 @@ def test_a_study_says_how_it_is_run_and_what_came_out(name: str) -> None:
     text = (EXPERIMENTS / name / "README.md").read_text(encoding="utf-8")
     for part in ("Claim", "Commands?", "Cost", "Expected", "Observed", "What would change our mind"):
         assert re.search(rf"\*\*{part}\.\*\*", text), part
+
+
+@pytest.mark.parametrize("path", KEPT, ids=lambda path: f"{path.parent.name}-{path.name}")
+def test_kept_results_are_those_of_finished_runs_of_the_study_and_name_no_machine(path: Path) -> None:
+    with tarfile.open(path) as kept:
+        members = {member.name: member for member in kept if member.isfile()}
+        assert {Path(name).parts[0] for name in members} == {path.parent.name}
+        runs = [name for name in members if name.endswith("/result.json")]
+        assert runs
+        for name in runs:
+            assert Path(name).parent.name.endswith("-" + json.load(kept.extractfile(members[name]) or pytest.fail(name))["id"])
+        for name, member in members.items():
+            if name.endswith((".json", ".yaml")):
+                text = (kept.extractfile(member) or pytest.fail(name)).read().decode()
+                assert not re.search(r"""["' =](/|~)\w""", text), name
