@@ -23,6 +23,7 @@ from tofro.reports.arms import (
     templates_of,
 )
 from tofro.reports.cells import EMPTY, mean_cell, point_cells, slug
+from tofro.reports.choice import choice_table
 from tofro.reports.collect import Collection, RunRecord
 from tofro.reports.encoder_tables import flow_table, mechanism_table, pretraining_table
 from tofro.reports.formats import MISSING, parse_metric
@@ -36,7 +37,7 @@ from tofro.reports.stream_tables import stream_tables
 def all_tables(collection: Collection) -> list[Table]:
     """Every table of the report, in the order of reading; the table of all runs is the page's alone."""
     several = len(tasks_of(collection.runs)) > 1  # of one task, the table of its methods says as much
-    tables = [overview_table(collection) if several else None, pretraining_table(collection.runs)]
+    tables = [overview_table(collection) if several else None, pretraining_table(collection.runs), choice_table(collection.runs)]
     for task in tasks_of(collection.runs):
         arms = arms_of(collection.runs, task)
         pretrained = [run for run in collection.runs if run.method == "pretrain"]

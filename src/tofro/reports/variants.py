@@ -111,13 +111,13 @@ def _words(config: dict[str, Any], keys: list[str]) -> list[str]:
         if key == "start":
             words.append(str(value))
         elif key.endswith("_target_"):
-            words.append(_choice(key, str(value)))
+            words.append(choice_of(key, str(value)))
         else:
             words.append(f"{SHORT.get(key, key)}={value}")
     return words
 
 
-def _choice(key: str, target: str) -> str:
+def choice_of(key: str, target: str) -> str:
     """Return how a chosen part is called: of a loss its own name, of a part beside it, a schedule say, what it is the name of."""
     part, name = key.split(".")[-2], target.rpartition(".")[2]
     return f"{part} {name}" if key.count(".") > 1 and part != "loss" else name
