@@ -30,13 +30,17 @@ paper: $(VENV)/.core  ## from nothing to a paper's table and figure, in outputs/
 results:  ## unpack into outputs what the studies found, for `tofro report outputs/NAME`; `tofro study` goes on from there
 	for kept in experiments/*/*.tar.xz; do tar -xJf $$kept -C outputs --skip-old-files; done
 
-keep:  ## STUDY=name: pack the results in outputs/name for experiments/name, without models and paths of this machine
-	rm -rf outputs/.kept && mkdir -p outputs/.kept
+keep:  ## STUDY=name: pack its results, without models and paths of this machine; with RUN=folder that run, models and all
+	rm -rf outputs/.kept && mkdir -p outputs/.kept/$(STUDY)
+ifdef RUN
+	cp -r outputs/$(STUDY)/$(RUN) outputs/.kept/$(STUDY) && cd outputs/.kept/$(STUDY)/$(RUN) && rm -rf checkpoints .lock
+else
 	cd outputs && for run in $$(find $(STUDY) -name result.json -printf '%h '); do \
 	  cp --parents $$run/result.json $$run/identity.json $$run/config.yaml .kept; done
 	cp outputs/$(STUDY)/study.json outputs/.kept/$(STUDY)
-	find outputs/.kept -type f -exec sed -i 's|$(CURDIR)/||g' {} +
-	tar -cJf experiments/$(STUDY)/results.tar.xz -C outputs/.kept --sort=name --mtime=@0 --owner=0 --group=0 $(STUDY)
+endif
+	find outputs/.kept -maxdepth 3 -type f -exec sed -i 's|$(CURDIR)/||g' {} +
+	tar -cJf experiments/$(STUDY)/$(or $(RUN),results).tar.xz -C outputs/.kept --sort=name --mtime=@0 --owner=0 --group=0 $(STUDY)
 	rm -rf outputs/.kept
 
 test: $(VENV)/.dev  ## the tests, two at a time, without the slow ones

@@ -60,6 +60,6 @@ def test_kept_results_are_those_of_finished_runs_of_the_study_and_name_no_machin
         for name in runs:
             assert Path(name).parent.name.endswith("-" + json.load(kept.extractfile(members[name]) or pytest.fail(name))["id"])
         for name, member in members.items():
-            if name.endswith((".json", ".yaml")):
+            if name.endswith((".json", ".yaml")) and "/models/" not in name:
                 text = (kept.extractfile(member) or pytest.fail(name)).read().decode()
                 assert not re.search(r"""["' =](/|~)\w""", text), name
