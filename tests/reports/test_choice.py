@@ -12,7 +12,11 @@ from tofro.reports.choice import Setting, choice_table, choose
 from tofro.reports.collect import RunRecord, collect
 
 SUPCON = {"alignment.loss._target_": "tofro.objectives.alignment.supcon"}
-INFONCE = {"alignment.loss._target_": "tofro.objectives.alignment.infonce", "alignment.loss.temperature": 0.07}
+INFONCE = {
+    "alignment.loss._target_": "tofro.objectives.alignment.infonce",
+    "alignment.loss.temperature": 0.07,
+    "alignment.loss.same_label": "repel",
+}
 REPLAY = {"regularizer.replay": 1.0}
 
 

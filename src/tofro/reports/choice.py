@@ -23,6 +23,7 @@ from tofro.reports.verdict import WORST_MLM
 OFF = (  # numbers whose absence is another arm
     *("regularizer.replay", "regularizer.l2_sp", "alignment.ema", "alignment.pre_task", "alignment.shared_trunk"),
 )
+REPEATS = "alignment.loss."  # what is chosen beside it, once more
 DATA = ("task.", "corpus.", "tokenizer.", "objective.", "encoder.")
 RULE = (
     f"Chosen (✓): the highest probe of pre on the trained task among settings whose held-out MLM loss is at most {WORST_MLM:.0%} "
@@ -137,7 +138,8 @@ def _differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _bears(key: str) -> bool:
     """Say whether a key of a run's config tells arms or settings apart."""
-    return key not in NOT_VARIANTS and not key.startswith((*DATA, "control."))
+    repeats = key.startswith(REPEATS) and not key.endswith("_target_")
+    return key not in NOT_VARIANTS and not key.startswith((*DATA, "control.")) and not repeats
 
 
 def _names(run: RunRecord) -> dict[str, str]:
@@ -152,13 +154,8 @@ def _names(run: RunRecord) -> dict[str, str]:
 
 
 def _numbers(run: RunRecord) -> dict[str, float]:
-    """Return how much of it: numbers, but for those of a named part, which repeat what stands beside it."""
-    parts = tuple(key.removesuffix("_target_") for key in run.config if key.endswith("_target_") and key.count(".") > 1)
-    return {
-        key: value
-        for key, value in run.config.items()
-        if _is_number(value) and _bears(key) and not (parts and key.startswith(parts))
-    }
+    """Return how much of it."""
+    return {key: value for key, value in run.config.items() if _is_number(value) and _bears(key)}
 
 
 def _is_number(value: Any) -> bool:
