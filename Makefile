@@ -31,6 +31,7 @@ results:  ## unpack into outputs what the studies found, for `tofro report outpu
 	for kept in experiments/*/*.tar.xz; do tar -xJf $$kept -C outputs --skip-old-files; done
 
 keep:  ## STUDY=name: pack its results, without models and paths of this machine; with RUN=folder that run, models and all
+	test -f outputs/$(STUDY)/study.json || { echo "STUDY=$(STUDY): no study under outputs; STUDY=article, say"; exit 2; }
 	rm -rf outputs/.kept && mkdir -p outputs/.kept/$(STUDY)
 ifdef RUN
 	cp -r outputs/$(STUDY)/$(RUN) outputs/.kept/$(STUDY) && cd outputs/.kept/$(STUDY)/$(RUN) && rm -rf checkpoints .lock

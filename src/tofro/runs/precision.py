@@ -46,7 +46,7 @@ def warn_of_precision(budget: BudgetSettings, accelerator: str) -> None:
     torch.set_rng_state(state)
     if slower > 1:
         warnings.warn(
-            f"budget.precision=bf16: this CPU multiplies {slower:.0f} times as slowly in bf16 as in fp32; "
+            f"budget.precision=bf16: this CPU multiplies {slower:.3g} times as slowly in bf16 as in fp32; "
             "stop and leave the key out, unless this is a trial of it",
             stacklevel=2,
         )
