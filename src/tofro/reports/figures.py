@@ -2,7 +2,7 @@
 
 In: a collection. Out: :class:`~tofro.reports.drawing.Figure`. Each is small, so that a phone shows it legibly and a wide window
 shows two side by side. One look belongs to a method wherever it appears. Curves over a knob and costs are in ``knob_figures.py``,
-streams in ``stream_figure.py``. Imports matplotlib: lazily used.
+what language pays in ``exchange_figure.py``, streams in ``stream_figure.py``. Imports matplotlib: lazily used.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from tofro.reports.drawing import (
     wrapped,
 )
 from tofro.reports.encoder_tables import MLM, unigram
+from tofro.reports.exchange_figure import exchange_figure
 from tofro.reports.formats import Metric, parse_metric
 from tofro.reports.knob_figures import cost_figure, knob_figures
 from tofro.reports.looks import FLOOR, METHODS, Look, looks_of
@@ -61,7 +62,7 @@ def all_figures(collection: Collection) -> list[Figure]:
     for task in tasks_of(collection.runs):
         arms = arms_of(collection.runs, task)
         figures += [method_figure(arms, looks), cost_figure(arms, looks), *knob_figures(arms, looks)]
-        figures += [curve_figure(arms, looks), flow_figure(arms, looks)]
+        figures += [curve_figure(arms, looks), exchange_figure(arms, looks), flow_figure(arms, looks)]
     return [figure for figure in figures if figure is not None]
 
 
