@@ -95,6 +95,12 @@ def test_what_a_part_only_repeats_is_told_once() -> None:
     assert rows(*runs) == {"two_way, infonce, τ=0.2": 2, "two_way, infonce": 2, "two_way, mse": 1}
 
 
+def test_what_only_refuses_runs_is_no_variant() -> None:
+    """SupCon brings a least number of examples per class with it, at which a run is refused and by which none is changed."""
+    supcon = {LOSS: "tofro.objectives.alignment.supcon", "alignment__least_per_class": 2}
+    assert rows(run(**supcon), run(**{LOSS: INFONCE})) == {"two_way, supcon": 1, "two_way, infonce": 1}
+
+
 def test_a_schedule_is_not_taken_for_a_loss_of_its_name() -> None:
     """There is a cosine of either kind."""
     name = "alignment.schedule._target_"

@@ -169,6 +169,18 @@ def _by_unit(found: Sequence[tuple[RunRecord, float]], by_start: bool) -> dict[t
     return units
 
 
+def trained_probe(arm: Arm) -> str | None:
+    """Return the measure, without encoder, that probes ``pre`` on the arm's own task; None where it was not probed."""
+    own = f"probe_{arm.task}"
+    return next((name for name in measures_of([arm], ("probe_",)) if parse_metric(name + "_pre").what == own), None)
+
+
+def loss_shares(arm: Arm) -> list[tuple[RunRecord, float]]:
+    """By what share of its start's the held-out MLM loss of ``pre`` rose in each run; empty where it was not measured."""
+    found = next((moved for name in measures_of([arm]) if name.endswith("/mlm_loss") and (moved := shifts(arm, name))), [])
+    return [(run, after / before - 1) for run, before, after in found]
+
+
 def floors_of(arms: Sequence[Arm]) -> dict[str, list[tuple[RunRecord, float]]]:
     """Floors that the arms' runs recorded as metrics beside their score: ``test/accuracy_majority`` and the like.
 

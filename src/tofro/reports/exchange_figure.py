@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 
-from tofro.reports.arms import FLOORS, Arm, compare_runs, leaves_pre, measures_of, shifts
+from tofro.reports.arms import FLOORS, Arm, compare_runs, leaves_pre, loss_shares, shifts, trained_probe
 from tofro.reports.cells import slug
 from tofro.reports.collect import RunRecord
 from tofro.reports.drawing import FAINT, PAPER, Figure, add_legend, finish, new_canvas
-from tofro.reports.formats import parse_metric
 from tofro.reports.looks import FLOOR, Look
 from tofro.reports.verdict import WORST_MLM
 
@@ -55,14 +54,10 @@ def exchange_figure(arms: Sequence[Arm], looks: Mapping[str, Look]) -> Figure | 
 
 def changes_of(arm: Arm) -> tuple[Changes, Changes] | None:
     """Return each run's changes of MLM loss and of the trained task's probe, × 100; None where no run has both."""
-    names = measures_of([arm], ("mlm_loss", "probe_"))
-    loss = next((name for name in names if parse_metric(name + "_pre").what == "mlm_loss"), None)
-    probe = next((name for name in names if parse_metric(name + "_pre").what == f"probe_{arm.task}"), None)
-    if loss is None or probe is None:
-        return None
-    gained = {run.id: after - before for run, before, after in shifts(arm, probe)}
-    both = [(run, after / before - 1) for run, before, after in shifts(arm, loss) if run.id in gained and before]
-    return ([(run, 100 * value) for run, value in both], [(run, 100 * gained[run.id]) for run, _ in both]) if both else None
+    probe = trained_probe(arm)
+    gained = {} if probe is None else {run.id: 100 * (after - before) for run, before, after in shifts(arm, probe)}
+    losses = [(run, 100 * share) for run, share in loss_shares(arm) if run.id in gained]
+    return (losses, [(run, gained[run.id]) for run, _ in losses]) if losses else None
 
 
 def _draw_arm(axes: Axes, arm: Arm, losses: Changes, probes: Changes, look: Look) -> None:

@@ -14,7 +14,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tofro.reports import formats
-from tofro.reports.arms import Arm, arms_of, compare_runs, differences, leaves_pre, measures_of, shifts, start_of, tasks_of
+from tofro.reports.arms import (
+    Arm,
+    arms_of,
+    compare_runs,
+    differences,
+    leaves_pre,
+    loss_shares,
+    measures_of,
+    shifts,
+    start_of,
+    tasks_of,
+    trained_probe,
+)
 from tofro.reports.collect import RunRecord
 from tofro.reports.encoder_tables import unigram_gain
 from tofro.reports.formats import Metric, parse_metric
@@ -139,9 +151,7 @@ def _power(rivals: Sequence[Comparison]) -> str:
 
 def _rival_clauses(arm: Arm, arms: Sequence[Arm]) -> list[Clause]:
     clauses = []
-    probe = next(
-        (name for name in measures_of([arm], ("probe_",)) if parse_metric(name + "_pre").what == f"probe_{arm.task}"), None
-    )
+    probe = trained_probe(arm)
     for (method, control), words in RIVALS.items():
         claim = f"task probe of pre beats {words}"
         rival = _rival(arm, arms, method, control, f"{probe}_pre")
@@ -195,12 +205,10 @@ def _holm_adjusted(clauses: list[Clause]) -> list[Clause]:
 
 def _retention(arm: Arm) -> Clause:
     claim = f"held-out MLM loss of pre at most {WORST_MLM:.0%} worse"
-    found = next((moved for name in measures_of([arm]) if name.endswith("/mlm_loss") and (moved := shifts(arm, name))), [])
+    found = loss_shares(arm)
     if not found:
         return Clause(claim, "not measured")
-    comparison = compare_runs(
-        [(run, after / before - 1) for run, before, after in found], Metric("validation", "mlm_loss", "pre")
-    )
+    comparison = compare_runs(found, Metric("validation", "mlm_loss", "pre"))
     holds = None if comparison.interval is None else comparison.interval.high <= WORST_MLM
     text = f"{100 * comparison.mean:+.1f}%".replace("-", "−")
     if comparison.interval is not None:
