@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -10,7 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from tests.modules.conftest import Bench, same_weights
-from tofro.batches.types import Batch
+from tofro.batches.types import NO_TARGET, Batch
+from tofro.encoders.model import Model
 from tofro.encoders.pooling import pool
 from tofro.modules.projection import Projection
 from tofro.modules.regularizers import Regularizers
@@ -315,6 +317,49 @@ def test_l2_sp_pulls_towards_the_start(bench: Bench) -> None:
     assert float(held.starts["ft"].displacement()) < float(free.starts["ft"].displacement())
     last = [row for row in rows(bench, "held") if "train/l2_sp_loss" in row][-1]
     assert 0 < last["train/l2_sp_loss"] < 10
+
+
+def with_replay(batch: Batch) -> Batch:
+    """Return the batch with itself to be replayed: three masked tokens, the last of which only fills, and pairs."""
+    targets, pairs = torch.tensor([7, 8, NO_TARGET]), torch.arange(batch.size) % 2
+    replay = replace(batch, masked=torch.tensor([1, 6, 9]), mask_targets=targets, pair_labels=pairs)
+    return replace(batch, replay=replace(replay, counts={"masked": 2, "pairs": batch.size}))
+
+
+def test_distilled_replay_pulls_at_nothing_until_pre_has_moved(bench: Bench) -> None:
+    batch = with_replay(first_batch(bench))
+    pulls = {}
+    for targets in ("corpus", "start"):
+        settings = RegularizerSettings(replay=1.0, replay_targets=targets)
+        module = bench.two_way(BUDGET, weight=0.0, regularizers=Regularizers(settings))
+        stepped(module, batch)
+        pulls[targets] = float(gradient(module.model("pre")).norm())
+    assert pulls["start"] < 1e-5 < 0.1 < pulls["corpus"]
+
+
+def test_distilled_replay_is_the_divergence_from_what_pre_said_at_the_start(bench: Bench) -> None:
+    batch, settings = with_replay(first_batch(bench)), RegularizerSettings(replay=0.5, replay_targets="start")
+    module = bench.two_way(BUDGET, weight=0.0, regularizers=Regularizers(settings))
+    pre, generator = module.model("pre"), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in pre.parameters():
+            weight += 0.1 * torch.randn(weight.shape, generator=generator)
+    loss, noted = stepped(module, batch), module.pop_row().values
+    bench.start.eval()
+    said, now = ([*log_probabilities(model, batch)] for model in (bench.start, pre))
+    mlm, pair = (float((was.exp() * (was - is_now)).sum(-1).mean()) for was, is_now in zip(said, now, strict=True))
+    assert float(noted["train/replay_mlm_divergence"]) == pytest.approx(mlm, rel=1e-4) != 0
+    assert float(noted["train/replay_pair_divergence"]) == pytest.approx(pair, rel=1e-4) != 0
+    assert float(loss - noted["train/task_loss"]) == pytest.approx(0.5 * (mlm + pair), rel=1e-4)
+    assert gradient(pre).norm() > 0
+
+
+def log_probabilities(model: Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what a model says of the two masked tokens that count and of the pairs, in double precision."""
+    with torch.no_grad():
+        states = model(batch)
+        mlm, pair = model.mlm_logits(states, torch.tensor([1, 6])), model.pair_logits(states, batch)
+    return mlm.double().log_softmax(-1), pair.double().log_softmax(-1)
 
 
 # -- null controls -------------------------------------------------------------------------------------------------------------

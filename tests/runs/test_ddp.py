@@ -33,7 +33,7 @@ TWO_STEPS = [
 CUT = "budget.accumulate=2"
 PRETRAIN = ["method=pretrain", "objective.unit=sentence"]  # whose lengths differ
 FULL = ["method=full", "method.dropout=0"]
-COSINE = ["method=two_way", "method.dropout=0", "alignment=cosine", "alignment.every=2"]
+COSINE = ["method=two_way", "method.dropout=0", "alignment=cosine", "alignment.every=2", "regularizer=distilled_replay"]
 CONTRAST = [
     "method=two_way",
     "method.dropout=0",

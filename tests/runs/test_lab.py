@@ -94,10 +94,11 @@ def test_a_method_without_the_control_refuses_it() -> None:
         compose(["method=pretrain", "control=shuffled_labels"])
 
 
-def test_replay_keeps_pre_a_language_model_and_resumes_where_it_was(chain: Chain, tmp_path: Path) -> None:
-    words = ["method=ema", "regularizer=replay", "regularizer.replay_every=2", "regularizer.replay_batch=8"]
+@pytest.mark.parametrize(("kind", "term"), [("replay", "mlm_loss"), ("distilled_replay", "mlm_divergence")])
+def test_replay_keeps_pre_a_language_model_and_resumes_where_it_was(chain: Chain, tmp_path: Path, kind: str, term: str) -> None:
+    words = ["method=ema", f"regularizer={kind}", "regularizer.replay_every=2", "regularizer.replay_batch=8"]
     result = go(chain, tmp_path, *words)
-    replayed = ["train/replay_mlm_loss" in row for row in rows_of(result.folder) if "train/loss" in row]
+    replayed = [f"train/replay_{term}" in row for row in rows_of(result.folder) if "train/loss" in row]
     assert replayed == [True, False] * 3
     heads = [
         load_model(folder / "models" / "pre").model.heads["mlm"] for folder in (result.folder, chain.runs["pretrain"].folder)

@@ -39,6 +39,7 @@ class FineTuning(TransferModule):
         self.regularizers = regularizers or Regularizers()
         self.rests = self.regularizers.rests
         self.starts = {"ft": Start(model.encoder)}
+        self.regularizers.remember("ft", model)
         freeze_heads(model, keep=(*self.output.heads(model), *self.regularizers.heads("ft")))
         self.monitor = f"validation/{task.metric}_ft"
         self.nothing = 0.0 if task.metric == "entity_f1" else None  # all words are O, often for many evaluations

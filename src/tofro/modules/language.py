@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from tofro.batches.settings import ObjectiveSettings
-from tofro.batches.types import Batch
+from tofro.batches.types import NO_TARGET, Batch
 from tofro.encoders.model import Model
-from tofro.objectives.language import mlm_loss, pair_loss
+from tofro.objectives.language import divergences, mlm_loss, pair_loss
 
 HEADS_OF = {"mlm_loss": ("mlm",), "pair_loss": ("pooler", "pair")}
 
@@ -44,6 +44,26 @@ def pair_term(model: Model, states: Tensor, batch: Batch, count: Tensor | int) -
     assert batch.pair_labels is not None
     logits = model.pair_logits(states, batch)
     return pair_loss(logits, batch.pair_labels, count), (logits.argmax(-1) == batch.pair_labels).float()
+
+
+def language_term(what: str, model: Model, states: Tensor, batch: Batch, count: Tensor | int) -> Tensor:
+    """Return the loss of ``what``, mlm or pair."""
+    return mlm_term(model, states, batch, count) if what == "mlm" else pair_term(model, states, batch, count)[0]
+
+
+def divergence_term(
+    twin: Model, told: Tensor, what: str, model: Model, states: Tensor, batch: Batch, count: Tensor | int
+) -> Tensor:
+    """Return Σ KL(twin ‖ model) over what the two say of masked tokens (mlm) or pairs, divided by ``count``.
+
+    ``states`` (T, D) are the model's, ``told`` (T, D) the twin's.
+    """
+    if what == "pair":
+        return divergences(model.pair_logits(states, batch), twin.pair_logits(told, batch)).sum() / count
+    assert batch.masked is not None
+    assert batch.mask_targets is not None
+    rows = divergences(model.mlm_logits(states, batch.masked), twin.mlm_logits(told, batch.masked))
+    return (rows * (batch.mask_targets != NO_TARGET)).sum() / count
 
 
 def masked_loss(head: nn.Module, states: Tensor, embedding: Tensor, targets: Tensor) -> Tensor:

@@ -1,15 +1,22 @@
 """What is added to a task's loss so that encoders keep what they knew: replay of the corpus, and a pull towards the start.
 
 In: settings, the objective that pretraining had, a module and its batch. Out: named terms. Replay is continued pretraining in
-small doses; L2-SP is that of Li et al. (2018).
+small doses, and pulls from the first step on; with ``replay_targets=start`` the corpus is read for what the encoder said of it
+before training, which pulls at nothing until the encoder has moved. L2-SP is that of Li et al. (2018).
 """
 
 from __future__ import annotations
 
+import copy
+import functools
+
+import torch
+
 from tofro.batches.settings import ObjectiveSettings
 from tofro.batches.types import Batch
+from tofro.encoders.model import Model
 from tofro.modules.base import TransferModule
-from tofro.modules.language import language_heads, language_weights, mlm_term, pair_term
+from tofro.modules.language import divergence_term, language_heads, language_term, language_weights
 from tofro.modules.start import Start
 from tofro.modules.terms import Term
 from tofro.objectives.regularizers import l2_sp
@@ -24,6 +31,7 @@ class Regularizers:
         self.weights = language_weights(objective or ObjectiveSettings())
         if self.settings.replay and not any(self.weights.values()):
             raise ValueError("objective: mlm_weight and pair_weight are both 0, so there is nothing to replay; set one above 0")
+        self._twin: Model | None = None
 
     def replays(self, encoder: str) -> bool:
         """Say whether ``encoder`` learns from the corpus."""
@@ -48,15 +56,23 @@ class Regularizers:
             terms |= self._replay(module, batch.replay)
         return terms
 
+    def remember(self, encoder: str, model: Model) -> None:
+        """Keep a twin of ``model`` as it is before training, where replay teaches ``encoder`` what it said then."""
+        if self.replays(encoder) and self.settings.replay_targets == "start":
+            self._twin = copy.deepcopy(model).requires_grad_(False).eval()
+
     def _replay(self, module: TransferModule, batch: Batch) -> dict[str, Term]:
-        name = self.settings.replay_encoder
+        name, kind, taught = self.settings.replay_encoder, "loss", language_term
+        if self._twin is not None:
+            with torch.no_grad():
+                told = self._twin.to(module.device)(batch)
+            kind, taught = "divergence", functools.partial(divergence_term, self._twin, told)
         model, states = module.model(name), module.states(name, batch, stream="replay")
         terms = {}
-        if self.weights["mlm_loss"]:
-            seen = module.seen_by("replay_mlm_loss", name, states)
-            terms["replay_mlm_loss"] = mlm_term(model, seen, batch, module.global_count(batch, "masked"))
-        if self.weights["pair_loss"]:
-            seen = module.seen_by("replay_pair_loss", name, states)
-            terms["replay_pair_loss"] = pair_term(model, seen, batch, module.global_count(batch, "pairs"))[0]
-        weights = {f"replay_{term}": self.settings.replay * weight for term, weight in self.weights.items()}
-        return {term: Term(value, weights[term]) for term, value in terms.items()}
+        for what, counted in (("mlm", "masked"), ("pair", "pairs")):
+            weight = self.settings.replay * self.weights[f"{what}_loss"]
+            if weight:
+                term = f"replay_{what}_{kind}"
+                seen, count = module.seen_by(term, name, states), module.global_count(batch, counted)
+                terms[term] = Term(taught(what, model, seen, batch, count), weight)
+        return terms

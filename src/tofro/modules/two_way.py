@@ -58,6 +58,7 @@ class TwoWay(FineTuning):
         super().__init__(ft, task, training, regularizers, output)
         self.models["pre"] = pre
         self.starts["pre"] = Start(pre.encoder)
+        self.regularizers.remember("pre", pre)
         self.alignment, self.alignment_schedule = alignment, schedule
         self.settings, self.control = settings, control or ControlSettings()
         if settings.compares == "logits" and task.kind == "tags":

@@ -26,6 +26,15 @@ def pair_loss(logits: Tensor, labels: Tensor, count: int | Tensor) -> Tensor:
     return summed_cross_entropy(logits, labels) / count
 
 
+def divergences(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return KL(softmax(targets) ‖ softmax(logits)) of each row in fp32 and nats, (N,), for logits (N, C) of both.
+
+    0, and without a gradient, where both say the same (Hinton et al. 2015, their soft targets at a temperature of 1).
+    """
+    said, taught = (each if each.element_size() >= 4 else each.float() for each in (logits, targets))
+    return F.kl_div(said.log_softmax(-1), taught.log_softmax(-1), reduction="none", log_target=True).sum(-1)
+
+
 def summed_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Return Σ −log softmax(logits)[target] in fp32, for logits (N, C) and targets (N,)."""
     return F.cross_entropy(logits if logits.element_size() >= 4 else logits.float(), targets, reduction="sum")

@@ -76,6 +76,11 @@ class RegularizerSettings:
 
     l2_sp: float = setting(0.0, "weight of half the squared distance of `ft` from its start (L2-SP)", low=0)
     replay: float = setting(0.0, "μ, the weight of masked words and pairs of the corpus, as `objective` says", low=0)
+    replay_targets: str = setting(
+        "corpus",
+        "what replay teaches: the words and pairs of the corpus, or what the encoder said of them before training",
+        choices=("corpus", "start"),
+    )
     replay_encoder: str = setting("pre", "which encoder replays; one-way methods have `ft` alone", choices=("pre", "ft"))
     replay_batch: int = setting(16, "samples of the corpus in a global batch", low=1)
     replay_every: int = setting(1, "replay on every n-th step", low=1)
