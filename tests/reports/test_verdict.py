@@ -223,7 +223,7 @@ def test_pairs_of_several_checkpoints_are_clustered(make_run: Make, judged: Call
 def test_holm_is_over_the_clauses_and_the_power_note_is_printed(verdict: Callable[..., Verdict]) -> None:
     found = verdict(8, ema=0.039)  # the wobble is the same in all arms: every difference is +0.1 points
     assert all("p 0.012 (Holm)" in clause.reading for clause in found.clauses[:3])  # 3 / 2^8
-    assert found.power == ""  # no spread, no note
+    assert not any("power" in note for note in found.notes)  # no spread, no note
 
 
 def test_the_power_note_names_the_pairs_that_a_point_would_take(make_run: Make, judged: Callable[[], list[Verdict]]) -> None:
@@ -234,8 +234,18 @@ def test_the_power_note_names_the_pairs_that_a_point_would_take(make_run: Make, 
     (found,) = judged()
     sd = noise.std(ddof=1)
     power = [stats.nct.sf(stats.t.ppf(0.975, n - 1), n - 1, 0.01 * np.sqrt(n) / sd) for n in range(2, 40)]
-    assert f"sd {100 * sd:.1f}" in found.power
-    assert f"about {2 + next(n for n, value in enumerate(power) if value >= 0.8)} pairs" in found.power
+    assert f"sd {100 * sd:.1f}" in found.notes[-1]
+    assert f"about {2 + next(n for n, value in enumerate(power) if value >= 0.8)} pairs" in found.notes[-1]
+
+
+@pytest.mark.parametrize(("score", "said"), [(0.8, "+10.0, and no more"), (0.65, "−5.0, so the task had nothing to give")])
+def test_a_verdict_says_how_much_there_was_to_flow_back(
+    make_run: Make, judged: Callable[[], list[Verdict]], score: float, said: str
+) -> None:
+    for seed in range(8):
+        metrics = {"test/accuracy_ft": score, "test/probe_pydoc_kind_start": 0.7, "test/probe_pydoc_kind_pre": 0.71}
+        make_run("two_way", seed, metrics=metrics)
+    assert said in judged()[0].notes[0]
 
 
 def test_later_stages_of_a_stream_are_no_arms(make_run: Make, tmp_path: Path) -> None:

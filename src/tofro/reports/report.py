@@ -96,8 +96,8 @@ def report(
 def _verdict_markdown(verdict: Verdict) -> str:
     head = f"Flow-back, {escape_markdown(verdict.about)}: **{verdict.word}**. {escape_markdown(verdict.sentence)}"
     clauses = [f"- {MARKS[clause.holds]}{escape_markdown(f'{clause.claim}: {clause.reading}')}" for clause in verdict.clauses]
-    power = ["", escape_markdown(verdict.power)] if verdict.power else []
-    return "\n".join([head, "", *clauses, *power]) + "\n"
+    notes = [line for note in verdict.notes for line in ("", escape_markdown(note))]
+    return "\n".join([head, "", *clauses, *notes]) + "\n"
 
 
 def show(made: Report, console: Console) -> None:
@@ -114,8 +114,8 @@ def show(made: Report, console: Console) -> None:
         console.print(Text.assemble((f"Flow-back, {verdict.about}: {verdict.word}. ", "bold"), verdict.sentence))
         for clause in verdict.clauses:
             console.print(Text(f"  {MARKS[clause.holds]}{clause.claim}: {clause.reading}", style="dim"))
-        if verdict.power:
-            console.print(Text(f"  {verdict.power}", style="dim"))
+        for note in verdict.notes:
+            console.print(Text(f"  {note}", style="dim"))
         console.print()
     for note in made.collection.notes:
         console.print(Text(note, style="dim"))

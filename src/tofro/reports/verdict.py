@@ -55,13 +55,16 @@ class Clause:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the clauses add up to, in one ``word`` and a sentence; ``power`` says how many pairs a point would take."""
+    """What the clauses add up to, in one ``word`` and a sentence.
+
+    ``notes`` say how much there was to flow back, and how many pairs a point would take.
+    """
 
     about: str
     word: str  # holds | does not hold | underpowered | no verdict
     sentence: str
     clauses: tuple[Clause, ...] = ()
-    power: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def judge(runs: Sequence[RunRecord]) -> list[Verdict]:
@@ -81,7 +84,8 @@ def _judge_arm(arm: Arm, arms: Sequence[Arm], runs: Sequence[RunRecord]) -> Verd
         starts = len({start_of(run) for run in arm.runs})
         sentence += " For this checkpoint only." if starts == 1 else f" Over {starts} pretraining seeds."
     rivals = [clause.comparison for clause in clauses[: len(RIVALS)] if clause.comparison is not None]
-    return Verdict(f"{arm.label} on {arm.task}", word, sentence, clauses, _power(rivals))
+    notes = tuple(filter(None, (_headroom(arm), _power(rivals))))
+    return Verdict(f"{arm.label} on {arm.task}", word, sentence, clauses, notes)
 
 
 def _fewest_pairs(clauses: Sequence[Clause]) -> int:
@@ -139,6 +143,22 @@ def over_random(arm: Arm, runs: Sequence[RunRecord]) -> tuple[float, int] | None
         if known and same:
             gains.append(math.fsum(known) / len(known) - math.fsum(same) / len(same))
     return (math.fsum(gains) / len(gains), len(gains)) if gains else None
+
+
+def _headroom(arm: Arm) -> str:
+    """Say how far ``ft`` is ahead of a probe on the encoder that both started from: no more than that can flow back."""
+    probe, score = trained_probe(arm), parse_metric(arm.score or "")
+    if probe is None or score.encoder != "ft":
+        return ""
+    taught = f"{parse_metric(f'{probe}_start').split}/{score.what}_ft"  # the split that was probed
+    ahead = [
+        run.metrics[taught] - run.metrics[f"{probe}_start"] for run in arm.runs if {taught, f"{probe}_start"} <= {*run.metrics}
+    ]
+    if not ahead:
+        return ""
+    mean = math.fsum(ahead) / len(ahead)
+    said = "and no more than that can flow back" if mean > 0 else "so the task had nothing to give"
+    return f"ft less a probe on the untouched encoder: {formats.points(mean, True)}, {said}."
 
 
 def _power(rivals: Sequence[Comparison]) -> str:
