@@ -105,7 +105,7 @@ def test_replay_keeps_pre_a_language_model_and_resumes_where_it_was(chain: Chain
     ]
     assert not same_weights(*heads)
     # As after a kill: the checkpoint of step 3, and all that came later gone.
-    again = go(chain, tmp_path / "again", *words, "trainer.checkpoint_every=3")
+    again = go(chain, tmp_path / "again", *words, "trainer.checkpoint_every=3", "trainer.keep_checkpoints=true")
     rows, models = rows_of(again.folder), load_model(again.folder / "models" / "pre").model
     (again.folder / "result.json").unlink()
     newest = sorted((again.folder / "checkpoints").iterdir())[-1]

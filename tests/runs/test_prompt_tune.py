@@ -77,6 +77,7 @@ def test_a_tuned_prompt_resumes_where_it_was(chain: Chain, tmp_path: Path) -> No
         "regularizer=replay",
         "regularizer.replay_batch=8",
         "trainer.checkpoint_every=3",
+        "trainer.keep_checkpoints=true",
     ]
     whole = go(chain, tmp_path, *words)
     rows, models = rows_of(whole.folder), {name: load_model(whole.folder / "models" / name).model for name in ("pre", "ft")}

@@ -182,6 +182,7 @@ def test_an_interrupted_run_resumes_to_the_same_result(chain: Chain, tmp_path: P
     monkeypatch.setattr(TwoWay, "on_train_batch_start", lambda self, *rest: trained.append(self.global_step), raising=False)
     resumed = carry_out(overrides)
     assert trained == [4, 5]  # from the checkpoint at step 4, not afresh
+    assert not (folder / "checkpoints").exists()  # nothing reads them any more
     assert_same(resumed.folder, chain.runs["two_way"].folder)
 
 

@@ -51,7 +51,13 @@ def test_no_artefact_holds_a_secret(world: Path, tmp_path: Path) -> None:
     (home / "tmp").mkdir(parents=True)
     with socket.create_server(("127.0.0.1", 0)) as server:
         nobody = f"http://127.0.0.1:{server.getsockname()[1]}"
-    shared = [*small_run(world, home / "outputs"), "method.measure=false", "trainer.threads=1", "budget.steps=4"]
+    shared = [
+        *small_run(world, home / "outputs"),
+        "method.measure=false",
+        "trainer.threads=1",
+        "budget.steps=4",
+        "trainer.keep_checkpoints=true",
+    ]
     study = {
         "title": "Secrets",
         "shared": shared,

@@ -6,6 +6,7 @@ In: a sealed config. Out: :class:`Result`. Torch is imported only once there is 
 from __future__ import annotations
 
 import shlex
+import shutil
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -180,6 +181,8 @@ def _carry_out(config: DictConfig, overrides: list[str], who: Identity, folder: 
         "notes": [*outcome.notes, *sorted({str(warning.message) for warning in caught if _for_users(warning)})],
     }
     write_json(folder / "result.json", data)
+    if not config.trainer.keep_checkpoints:
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # three quarters of a run's folder, for a resume alone
     return data
 
 

@@ -30,6 +30,9 @@ class TrainerSettings:
     )
     checkpoint_every: int = setting(500, "steps between checkpoints", low=1)
     checkpoint_minutes: Optional[float] = setting(None, "save also when the last one is this old; null means never", above=0)
+    keep_checkpoints: bool = setting(
+        False, "keep the newest checkpoints, states of optimizers and all, of a run that is finished; nothing reads them"
+    )
     progress: bool = setting(True, "show a progress bar, or plain lines where there is no terminal")
     fit: Any = setting({}, "further keyword arguments of lightning.Trainer that bear on no result")
 
