@@ -31,10 +31,14 @@ def divergences(logits: Tensor, targets: Tensor) -> Tensor:
 
     0, and without a gradient, where both say the same (Hinton et al. 2015, their soft targets at a temperature of 1).
     """
-    said, taught = (each if each.element_size() >= 4 else each.float() for each in (logits, targets))
-    return F.kl_div(said.log_softmax(-1), taught.log_softmax(-1), reduction="none", log_target=True).sum(-1)
+    said, taught = (_wide(each).log_softmax(-1) for each in (logits, targets))
+    return F.kl_div(said, taught, reduction="none", log_target=True).sum(-1)
 
 
 def summed_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Return Σ −log softmax(logits)[target] in fp32, for logits (N, C) and targets (N,)."""
-    return F.cross_entropy(logits if logits.element_size() >= 4 else logits.float(), targets, reduction="sum")
+    return F.cross_entropy(_wide(logits), targets, reduction="sum")
+
+
+def _wide(logits: Tensor) -> Tensor:
+    return logits if logits.element_size() >= 4 else logits.float()
