@@ -82,6 +82,15 @@ def test_shuffled_labels_compose_with_any_method_that_learns_labels(chain: Chain
         ),
         (["method=two_way", "alignment=kl", "alignment.projector=mlp"], "logits have no layers and no projector"),
         (["method=two_way", "regularizer=replay", "objective.mlm_weight=0", "objective.pair=none"], "nothing to replay"),
+        (["method=ema", "regularizer=distilled_replay", "init_from=null"], "random weights in mlm, pooler, pair said nothing"),
+        (
+            [
+                *("method=full", "regularizer=distilled_replay", "regularizer.replay_encoder=ft"),
+                "objective.pair=none",
+                "init_from=null",
+            ],
+            "random weights in mlm said nothing",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused(chain: Chain, tmp_path: Path, words: list[str], said: str) -> None:
