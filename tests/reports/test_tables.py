@@ -126,7 +126,19 @@ def test_flow_back_before_after_and_untouched(study: Path) -> None:
         "probe pydoc_kind (trained)",
         "probe pydoc_match",
         "probe pydoc_package",
+        "mean of the other tasks' probes",
     ]
+
+
+def test_flow_back_ends_with_the_mean_over_other_tasks(make_run: Make, tmp_path: Path) -> None:
+    for seed, gain in ((0, 0.02), (1, 0.06)):
+        probes = {"pydoc_kind": (0.7, 0.9), "sst2": (0.6, 0.6 + gain), "trec": (0.4, 0.3)}
+        sides = {f"test/probe_{name}_{side}": each[side == "pre"] for name, each in probes.items() for side in ("start", "pre")}
+        make_run("ema", seed, metrics={"test/accuracy_ft": 0.8} | sides)
+    table = flow_table(arms_of(collect([tmp_path / "runs"]).runs, "pydoc_kind"))
+    assert table is not None
+    last = [cell.text for cell in table.rows[-1]]
+    assert last == ["ema", "mean of the other tasks' probes", "50.0", "47.0", "−3.0", "−4.0  −2.0", MISSING]
 
 
 def test_cost_is_told_as_a_share_of_pretraining(study: Path) -> None:

@@ -7,6 +7,7 @@ which pairs share a pretrained encoder. Later stages of a stream are left out: e
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -210,6 +211,25 @@ def shifts(arm: Arm, metric: str) -> list[tuple[RunRecord, float, float]]:
         for run in arm.runs
         if f"{metric}_start" in run.metrics and f"{metric}_pre" in run.metrics
     ]
+
+
+def other_probes(arm: Arm) -> list[str]:
+    """The probes of tasks that the arm was not trained on, without encoder."""
+    return [name for name in measures_of([arm], ("probe_",)) if not name.endswith(f"/probe_{arm.task}")]
+
+
+def other_shifts(arm: Arm) -> list[tuple[RunRecord, float, float]]:
+    """(run, before, after) of the mean over the probes of ``pre`` on other tasks."""
+    sides: dict[str, list[tuple[float, float]]] = {}
+    for name in other_probes(arm):
+        for run, before, after in shifts(arm, name):
+            sides.setdefault(run.name, []).append((before, after))
+    found = []
+    for run in arm.runs:
+        if run.name in sides:
+            start, end = (math.fsum(side) / len(side) for side in zip(*sides[run.name], strict=True))
+            found.append((run, start, end))
+    return found
 
 
 def leaves_pre(arm: Arm) -> bool:

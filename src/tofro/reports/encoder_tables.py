@@ -9,7 +9,17 @@ import re
 from collections.abc import Mapping, Sequence
 
 from tofro.reports import formats
-from tofro.reports.arms import FLOORS, Arm, compare_runs, leaves_pre, measures_of, of_task, shifts
+from tofro.reports.arms import (
+    FLOORS,
+    Arm,
+    compare_runs,
+    leaves_pre,
+    measures_of,
+    of_task,
+    other_probes,
+    other_shifts,
+    shifts,
+)
 from tofro.reports.cells import EMPTY, mean_cell, point_cells, slug
 from tofro.reports.collect import RunRecord
 from tofro.reports.formats import Metric, parse_metric
@@ -141,7 +151,9 @@ def flow_table(arms: Sequence[Arm]) -> Table | None:
             faint.add(len(rows))
             rows.append((Cell(arm.label), Cell("every measure"), EMPTY, EMPTY, Cell("0", 0.0), Cell("untouched"), EMPTY))
             continue
-        rows += [_flow_row(arm, metric) for metric in measures if shifts(arm, metric)]
+        rows += [_flow_row(arm, parse_metric(f"{name}_pre"), found) for name in measures if (found := shifts(arm, name))]
+        if len(others := other_probes(arm)) > 1:
+            rows.append(_flow_row(arm, parse_metric(f"{others[0]}_pre"), other_shifts(arm), "mean of the other tasks' probes"))
     if not measures or len(faint) == len(rows):
         return None
     heads = ("method", "measure of pre", "before", "after", "change", "points", "interval")
@@ -159,11 +171,11 @@ def flow_table(arms: Sequence[Arm]) -> Table | None:
     return Table(f"flow-back-{slug(task)}", f"What {task} did to pre", columns, tuple(rows), tuple(notes), frozenset(faint))
 
 
-def _flow_row(arm: Arm, metric: str) -> tuple[Cell, ...]:
-    found = shifts(arm, metric)
-    parsed = parse_metric(metric + "_pre")
+def _flow_row(
+    arm: Arm, parsed: Metric, found: Sequence[tuple[RunRecord, float, float]], title: str | None = None
+) -> tuple[Cell, ...]:
     changes = [(run, end - start) for run, start, end in found]
-    title = parsed.title + (" (trained)" if of_task(parsed.what) == arm.task else "")
+    title = title or parsed.title + (" (trained)" if of_task(parsed.what) == arm.task else "")
     one = compare_runs(changes, parsed)
     bold = one.interval is not None and one.interval.excludes(0)
     return (

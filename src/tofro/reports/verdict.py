@@ -22,7 +22,8 @@ from tofro.reports.arms import (
     leaves_pre,
     loss_shares,
     measures_of,
-    shifts,
+    other_probes,
+    other_shifts,
     start_of,
     tasks_of,
     trained_probe,
@@ -238,15 +239,10 @@ def _retention(arm: Arm) -> Clause:
 
 def _generality(arm: Arm) -> Clause:
     claim = "mean change over the other tasks' probes not below 0"
-    changes: dict[str, list[float]] = {}
-    others = [name for name in measures_of([arm], ("probe_",)) if not name.endswith(f"/probe_{arm.task}")]
-    for name in others:
-        for run, before, after in shifts(arm, name):
-            changes.setdefault(run.name, []).append(after - before)
-    if not changes:
+    found = other_shifts(arm)
+    if not found:
         return Clause(claim, "not measured")
-    means = [(run, math.fsum(changes[run.name]) / len(changes[run.name])) for run in arm.runs if run.name in changes]
-    comparison = compare_runs(means)
+    comparison, others = compare_runs([(run, after - before) for run, before, after in found]), other_probes(arm)
     holds = None if comparison.interval is None else comparison.interval.low >= 0
     few = f", fewer than {OTHER_TASKS}" if len(others) < OTHER_TASKS else ""
     return Clause(
