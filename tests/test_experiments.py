@@ -9,7 +9,9 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
+from tofro.config.compose import compose
 from tofro.runs.study import read_study
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
@@ -48,6 +50,16 @@ def test_a_study_says_how_it_is_run_and_what_came_out(name: str) -> None:
     text = (EXPERIMENTS / name / "README.md").read_text(encoding="utf-8")
     for part in ("Claim", "Commands?", "Cost", "Expected", "Observed", "What would change our mind"):
         assert re.search(rf"\*\*{part}\.\*\*", text), part
+
+
+@pytest.mark.parametrize(("recipe", "arm"), [("held", "supcon_held"), ("one_model", "one_model")])
+def test_a_recipe_is_the_arm_that_was_measured(monkeypatch: pytest.MonkeyPatch, recipe: str, arm: str) -> None:
+    monkeypatch.setenv("TOFRO_DATA", "somewhere")
+    stage = OmegaConf.to_container(OmegaConf.load(EXPERIMENTS / "flow_back" / "study.yaml").stages[arm])
+    assert isinstance(stage, dict)
+    grid = [f"{key}={values[0]}" for key, values in stage["grid"].items()]
+    mine = [each for each in stage["overrides"] if not each.startswith(("regularizer", "optimizer.lr_pre"))]
+    assert compose([*grid, *mine, *stage["overrides"]]) == compose([*grid[-2:], *mine, f"recipe={recipe}"])
 
 
 @pytest.mark.parametrize("path", KEPT, ids=lambda path: f"{path.parent.name}-{path.name}")
