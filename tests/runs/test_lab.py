@@ -9,10 +9,11 @@ import pytest
 from tests.modules.conftest import same_weights
 from tests.runs.conftest import LONG, Chain, carry_out, rows_of
 from tofro.config.compose import compose
-from tofro.encoders.folder import load_model
+from tofro.encoders.folder import load_model, save_model
 from tofro.runs.folder import Result
 from tofro.text.shuffling import shuffle_labels
 from tofro.text.task import Example
+from tofro.tokens.tokenizer import Tokenizer
 
 QUICK = [*LONG, "method.measure=false"]
 CONTROLS = ["no_task", "shuffled_labels", "shuffled_pairing", "random_ft", "no_alignment"]
@@ -96,6 +97,20 @@ def test_shuffled_labels_compose_with_any_method_that_learns_labels(chain: Chain
 def test_what_does_not_go_together_is_refused(chain: Chain, tmp_path: Path, words: list[str], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         go(chain, tmp_path, *words)
+
+
+def test_a_start_without_a_pair_head_is_held_to_its_masked_words_alone(chain: Chain, tmp_path: Path) -> None:
+    folder = chain.runs["pretrain"].folder / "models" / "pre"
+    model = load_model(folder).model
+    for head in ("pooler", "pair"):
+        del model.heads[head]
+    save_model(tmp_path / "start", model, Tokenizer.load(folder))
+    words = ["method=ema", "regularizer=distilled_replay", "budget.steps=1", f"init_from={tmp_path / 'start'}"]
+    with pytest.raises(ValueError, match=r"random weights in pooler, pair said nothing .* or objective\.pair_weight=0"):
+        go(chain, tmp_path, *words)
+    row = next(row for row in rows_of(go(chain, tmp_path, *words, "objective.pair_weight=0").folder) if "train/loss" in row)
+    assert "train/replay_mlm_divergence" in row
+    assert "train/replay_pair_divergence" not in row
 
 
 def test_a_method_without_the_control_refuses_it() -> None:

@@ -215,7 +215,7 @@ def shifts(arm: Arm, metric: str) -> list[tuple[RunRecord, float, float]]:
 
 def other_probes(arm: Arm) -> list[str]:
     """The probes of tasks that the arm was not trained on, without encoder."""
-    return [name for name in measures_of([arm], ("probe_",)) if not name.endswith(f"/probe_{arm.task}")]
+    return [name for name in measures_of([arm], ("probe_",)) if of_task(parse_metric(f"{name}_pre").what) != arm.task]
 
 
 def other_shifts(arm: Arm) -> list[tuple[RunRecord, float, float]]:

@@ -19,7 +19,6 @@ from tofro.encoders.tuning import reinitialise
 from tofro.measures.classic import majority_score
 from tofro.measures.cost import peak_memory_mb
 from tofro.modules.base import TransferModule
-from tofro.modules.language import language_heads, language_weights
 from tofro.modules.regularizers import Regularizers
 from tofro.runs import ranks
 from tofro.runs.context import Context
@@ -80,17 +79,18 @@ def _replay(context: Context) -> Replay | None:
 
 def regularizers(context: Context) -> Regularizers:
     """Return what keeps the run's encoders from forgetting; ValueError where the one that replays had nothing to say before."""
-    settings, objective = context.settings("regularizer"), context.settings("objective")
-    if settings.replay and settings.replay_targets == "start":
+    settings = context.settings("regularizer")
+    made = Regularizers(settings, context.settings("objective"))
+    if settings.replay_targets == "start":
         start = context.start if settings.replay_encoder == "pre" else context.start_ft
-        random = [head for head in language_heads(language_weights(objective)) if head in start.fresh]
+        random = [head for head in made.heads(settings.replay_encoder) if head in start.fresh]
         if random:
             way_out = "another init_from" if "mlm" in random else "objective.pair_weight=0"
             raise ValueError(
                 f"regularizer.replay_targets=start: random weights in {', '.join(random)} said nothing to keep; "
                 f"set regularizer.replay_targets=corpus, or {way_out}"
             )
-    return Regularizers(settings, objective)
+    return made
 
 
 def train(context: Context, module: TransferModule, data: Any) -> FitReport:
