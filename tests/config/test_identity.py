@@ -121,6 +121,7 @@ def test_every_other_root_key_is_neutral_or_enters() -> None:
         "encoder=tiny",
         "tokenizer.vocabulary=1024",
         "task.train_rows=100",
+        "task.validation_rows=100",
         "method.dropout=0",
         "method=full",
     ],

@@ -139,6 +139,11 @@ def test_the_rows_of_a_probe_are_those_that_the_plan_supposes() -> None:
     assert streams.PROBE_ROWS == probes.ROWS
 
 
+def test_a_task_may_validate_on_fewer_rows_where_probes_are_scored_on_test(write: Write) -> None:
+    runs = laid_out(write(overrides=["task.validation_rows=9"])).streams[0].chains[0].runs
+    assert {run.config.task.validation_rows for run in runs} == {9}
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -151,6 +156,7 @@ def test_the_rows_of_a_probe_are_those_that_the_plan_supposes() -> None:
         ({"init_from": None}, "needs init_from: stage 0"),
         ({"stream": {"tasks": TASKS | {"again": ["task=pydoc_kind"]}, "arms": ARMS}}, "two tasks are called pydoc_kind"),
         ({"overrides": ["task.train_rows=50"]}, "task.train_rows=50 would hold for pydoc_kind in its own stage alone"),
+        ({"overrides": ["task.validation_rows=9", "method.split=validation"]}, "task.validation_rows=9 would hold"),
         (
             {"stream": {"tasks": TASKS | {"kind": ["task=pydoc_kind", "task.metric=macro_f1"]}, "arms": ARMS}},
             "task.metric=macro_f1",

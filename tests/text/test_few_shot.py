@@ -105,6 +105,7 @@ def test_a_regression_has_k_rows_in_all() -> None:
     [
         ({"per_class": 16}, r"task\.per_class=16: letters has 30 .* rows of label 'a', and it takes 16 .* and 16 to validate on"),
         ({"per_class": 4, "train_rows": 50}, r"task\.train_rows=50: task\.per_class chooses the training rows already"),
+        ({"per_class": 4, "validation_rows": 9}, r"task\.validation_rows=9: task\.per_class chooses those rows too"),
         ({"draw": 2}, r"task\.draw=2: .* set task\.per_class or task\.split_file"),
         ({"split_file": "nowhere.json"}, r"task\.split_file: nowhere\.json can't be read"),
     ],

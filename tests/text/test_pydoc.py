@@ -215,6 +215,9 @@ def test_tasks_are_whole_and_share_no_text_between_splits(read):
     assert {example.label for rows in task.splits.values() for example in rows} == set(task.labels)
     assert read(TaskSettings(name="t")) == task
     assert len(read(TaskSettings(name="t", train_rows=20)).splits["train"]) == 20
+    few = read(TaskSettings(name="t", validation_rows=3))
+    assert len(few.splits["validation"]) == 3
+    assert few.fingerprint != task.fingerprint
     with pytest.raises(ValueError, match=r"task\.path has no use"):
         read(TaskSettings(name="t", path="x.csv"))
 

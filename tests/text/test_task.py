@@ -115,6 +115,17 @@ def test_train_rows_are_nested_and_keep_every_class(write_rows):
         task_of(path, train_rows=500)
 
 
+def test_validation_rows_are_nested_and_no_more_than_there_are(write_rows):
+    path = write_rows("own.jsonl", some_rows(200))
+    whole, few, more, all_of_them = (task_of(path, validation_rows=count) for count in (None, 5, 9, 10_000))
+    assert len(few.splits["validation"]) == 5
+    assert set(few.splits["validation"]) < set(more.splits["validation"]) < set(whole.splits["validation"])
+    assert all_of_them.splits == whole.splits
+    assert few.splits["train"] == whole.splits["train"]
+    assert few.splits["test"] == whole.splits["test"]
+    assert few.fingerprint != more.fingerprint != whole.fingerprint
+
+
 def test_bad_rows_are_counted(write_rows):
     rows = [*some_rows(40), {"text": " ", "label": "no"}, {"text": "x"}, {"text": 5, "label": "no"}, {"text": "y", "label": ""}]
     path = write_rows("own.jsonl", rows)

@@ -25,6 +25,7 @@ from tofro.runs.study_file import Study
 
 PROBE_ROWS = 2000  # training rows that a probe uses at most (measures/probes.py: ROWS), the same ones out of any larger choice
 UNCHECKED = ("name", "path", "max_length", "train_rows")  # a probe's examples don't depend on these, or they are checked apart
+ON_TEST = ("validation_rows",)  # nor on these, as long as probes are scored on test
 
 
 @dataclass(frozen=True)
@@ -170,8 +171,9 @@ def _check_probed(where: str, config: DictConfig) -> None:
     own = f"would hold for {data_name(task)} in its own stage alone"
     if data_name(task) != data_name(alone):
         raise ValueError(f"{where}.tasks: task.name={task.name} {own}; leave it out")
+    unchecked = UNCHECKED if config.method.get("split") == "validation" else (*UNCHECKED, *ON_TEST)
     for key in task:
-        if key not in UNCHECKED and task[key] != alone.get(key):
+        if key not in unchecked and task[key] != alone.get(key):
             raise ValueError(f"{where}.tasks: task.{key}={task[key]} {own}, not where others probe it; leave it out")
     rows = config.method.get("probe_rows", PROBE_ROWS)
     if task.train_rows is not None and task.train_rows < rows:

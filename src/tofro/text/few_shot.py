@@ -143,6 +143,8 @@ def own_split(task: Task, settings: TaskSettings) -> Split | None:
     key = "task.per_class" if settings.split_file is None else "task.split_file"
     if settings.train_rows is not None:
         raise ValueError(f"task.train_rows={settings.train_rows}: {key} chooses the training rows already; set one of the two")
+    if settings.validation_rows is not None:
+        raise ValueError(f"task.validation_rows={settings.validation_rows}: {key} chooses those rows too; set one of the two")
     if task.kind == "tags":
         raise ValueError(f"{key}: {task.name} tags words, which have no k examples of each class; use task.train_rows")
     if settings.split_file is None:

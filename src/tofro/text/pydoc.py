@@ -18,7 +18,7 @@ from tofro.text.fingerprint import hash_json, share_of
 from tofro.text.pydoc_extract import Module, extract, fingerprint_pydoc, missing_packages
 from tofro.text.pydoc_tasks import build_kind, build_match, build_package
 from tofro.text.settings import CorpusSettings, TaskSettings, word_source
-from tofro.text.task import Example, Task, choose_rows, resolve_metric, without_leaks
+from tofro.text.task import Example, Task, fewer_rows, read_besides, resolve_metric, without_leaks
 
 __all__ = ["fingerprint_pydoc", "read_pydoc_corpus", "read_pydoc_kind", "read_pydoc_match", "read_pydoc_package"]
 
@@ -76,11 +76,9 @@ def _read(
     counts = Counter(str(example.label) for example in splits["train"])
     labels = tuple(sorted(counts))
     notes: list[str] = []
-    splits = without_leaks(splits, settings, notes)
-    if settings.train_rows is not None:
-        splits["train"] = choose_rows(splits["train"], settings.train_rows, labels)
+    splits = fewer_rows(without_leaks(splits, settings, notes), settings, labels)
     metric = resolve_metric(settings.metric, "classification", labels)
-    fingerprint = hash_json([made_from, settings.train_rows, *([] if settings.on_leak == "keep" else ["on_leak"])])
+    fingerprint = hash_json([made_from, settings.train_rows, *read_besides(settings)])
     pair = splits["train"][0].text_b is not None
     return Task(settings.name, "classification", pair, labels, metric, splits, fingerprint, (*_missing_notes(), *notes))
 

@@ -82,6 +82,9 @@ class TaskSettings:
     )
     positive: Optional[str] = setting(None, "label that counts as positive in metric f1; null means the last by name")
     train_rows: Optional[int] = setting(None, "use so many training rows, chosen by content hash, the same for every seed", low=2)
+    validation_rows: Optional[int] = setting(
+        None, "validate on so many rows at most, chosen by content hash, the same for every seed; null means all", low=2
+    )
     per_class: Optional[int] = setting(
         None,
         "learn from so many training rows of each label, chosen by content hash, and validate on as many others; "

@@ -117,9 +117,7 @@ def task_of(settings: TaskSettings, name: str, tables: Mapping[str, Sequence[Tab
     labels = () if kind == "regression" else _find_labels(read["train"], settings.positive)
     for part in [part for parts in read.values() for part in parts] if labels else ():
         _check_labels(part, labels)
-    splits = _complete(read, settings, notes)
-    if settings.train_rows is not None:
-        splits["train"] = choose_rows(splits["train"], settings.train_rows, labels)
+    splits = fewer_rows(_complete(read, settings, notes), settings, labels)
     return Task(
         name=name,
         kind=kind,
@@ -130,6 +128,16 @@ def task_of(settings: TaskSettings, name: str, tables: Mapping[str, Sequence[Tab
         fingerprint=_fingerprint(settings, contents, columns, kind),
         notes=(*notes, *duplicate_notes(splits)),
     )
+
+
+def fewer_rows(splits: Mapping[str, list[Example]], settings: TaskSettings, labels: Sequence[str]) -> dict[str, list[Example]]:
+    """Return the splits with as many rows to learn from and to validate on as ``settings`` say."""
+    train, validation = splits["train"], splits["validation"]
+    if settings.train_rows is not None:
+        train = choose_rows(train, settings.train_rows, labels)
+    if settings.validation_rows is not None and settings.validation_rows < len(validation):
+        validation = choose_rows(validation, settings.validation_rows, ())
+    return {**splits, "train": train, "validation": validation}
 
 
 def choose_rows(rows: Sequence[Example], count: int, labels: Sequence[str]) -> list[Example]:
@@ -275,5 +283,10 @@ def _fingerprint(settings: TaskSettings, contents: Mapping[str, str], columns: C
     """Hash the files' content and whatever of the settings decides which examples come out of them."""
     read_as = [asdict(columns), kind, settings.train_rows, settings.validation_share, settings.on_bad_row]
     read_as += [] if settings.positive is None else [settings.positive]
-    read_as += [] if settings.on_leak == "keep" else ["on_leak"]
-    return hash_json([contents, read_as])
+    return hash_json([contents, [*read_as, *read_besides(settings)]])
+
+
+def read_besides(settings: TaskSettings) -> list[object]:
+    """Return what a fingerprint holds of keys that came later: nothing of those left alone, so that older prints stay."""
+    read: list[object] = [] if settings.on_leak == "keep" else ["on_leak"]
+    return read if settings.validation_rows is None else [*read, ["validation_rows", settings.validation_rows]]
