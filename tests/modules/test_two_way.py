@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from functools import partial
@@ -323,14 +324,14 @@ def with_replay(batch: Batch) -> Batch:
     """Return the batch with itself to be replayed: three masked tokens, the last of which only fills, and pairs."""
     targets, pairs = torch.tensor([7, 8, NO_TARGET]), torch.arange(batch.size) % 2
     replay = replace(batch, masked=torch.tensor([1, 6, 9]), mask_targets=targets, pair_labels=pairs)
-    return replace(batch, replay=replace(replay, counts={"masked": 2, "pairs": batch.size}))
+    return replace(batch, replay=replace(replay, counts={"masked": 2, "pairs": batch.size, "samples": batch.size}))
 
 
 def test_distilled_replay_pulls_at_nothing_until_pre_has_moved(bench: Bench) -> None:
     batch = with_replay(first_batch(bench))
     pulls = {}
     for targets in ("corpus", "start"):
-        settings = RegularizerSettings(replay=1.0, replay_targets=targets)
+        settings = RegularizerSettings(replay=1.0, replay_targets=targets, replay_states=float(targets == "start"))
         module = bench.two_way(BUDGET, weight=0.0, regularizers=Regularizers(settings))
         stepped(module, batch)
         pulls[targets] = float(gradient(module.model("pre")).norm())
@@ -338,7 +339,8 @@ def test_distilled_replay_pulls_at_nothing_until_pre_has_moved(bench: Bench) -> 
 
 
 def test_distilled_replay_is_the_divergence_from_what_pre_said_at_the_start(bench: Bench) -> None:
-    batch, settings = with_replay(first_batch(bench)), RegularizerSettings(replay=0.5, replay_targets="start")
+    settings = RegularizerSettings(replay=0.5, replay_targets="start", replay_states=3.0)
+    batch = with_replay(first_batch(bench))
     module = bench.two_way(BUDGET, weight=0.0, regularizers=Regularizers(settings))
     pre, generator = module.model("pre"), torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -350,8 +352,23 @@ def test_distilled_replay_is_the_divergence_from_what_pre_said_at_the_start(benc
     mlm, pair = (float((was.exp() * (was - is_now)).sum(-1).mean()) for was, is_now in zip(said, now, strict=True))
     assert float(noted["train/replay_mlm_divergence"]) == pytest.approx(mlm, rel=1e-4) != 0
     assert float(noted["train/replay_pair_divergence"]) == pytest.approx(pair, rel=1e-4) != 0
-    assert float(loss - noted["train/task_loss"]) == pytest.approx(0.5 * (mlm + pair), rel=1e-4)
+    way = mean_states(pre, batch) - mean_states(bench.start, batch)
+    assert float(noted["train/replay_states_distance"]) == pytest.approx(float((way**2).mean()), rel=1e-4) != 0
+    assert float(loss - noted["train/task_loss"]) == pytest.approx(0.5 * (mlm + pair + 3 * float((way**2).mean())), rel=1e-4)
     assert gradient(pre).norm() > 0
+
+
+def mean_states(model: Model, batch: Batch) -> torch.Tensor:
+    """Return the mean state of every text, (B, D), one after the other and in double precision."""
+    with torch.no_grad():
+        states = model(batch).double()
+    bounds = batch.cu_seqlens.tolist()
+    return torch.stack([states[low:high].mean(0) for low, high in itertools.pairwise(bounds)])
+
+
+def test_states_are_held_to_the_start_alone() -> None:
+    with pytest.raises(ValueError, match=r"regularizer\.replay_states=1\.0: the corpus has no states to teach; set regularizer"):
+        Regularizers(RegularizerSettings(replay=1.0, replay_states=1.0))
 
 
 def log_probabilities(model: Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:

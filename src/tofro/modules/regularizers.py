@@ -2,7 +2,8 @@
 
 In: settings, the objective that pretraining had, a module and its batch. Out: named terms. Replay is continued pretraining in
 small doses, and pulls from the first step on; with ``replay_targets=start`` the corpus is read for what the encoder said of it
-before training, which pulls at nothing until the encoder has moved. L2-SP is that of Li et al. (2018).
+before training, which pulls at nothing until the encoder has moved: of its words and pairs (Li and Hoiem 2016), and of the vector
+of a text (Romero et al. 2015, with no map between the two). L2-SP is that of Li et al. (2018).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch
 from tofro.batches.settings import ObjectiveSettings
 from tofro.batches.types import Batch
 from tofro.encoders.model import Model
+from tofro.encoders.pooling import pool
 from tofro.modules.base import TransferModule
 from tofro.modules.language import divergence_term, language_heads, language_term, language_weights
 from tofro.modules.start import Start
@@ -31,6 +33,11 @@ class Regularizers:
         self.weights = language_weights(objective or ObjectiveSettings())
         if self.settings.replay and not any(self.weights.values()):
             raise ValueError("objective: mlm_weight and pair_weight are both 0, so there is nothing to replay; set one above 0")
+        if self.settings.replay_states and self.settings.replay_targets != "start":
+            raise ValueError(
+                f"regularizer.replay_states={self.settings.replay_states}: the corpus has no states to teach; "
+                "set regularizer.replay_targets=start (regularizer=distilled_replay)"
+            )
         self._twin: Model | None = None
 
     def replays(self, encoder: str) -> bool:
@@ -63,12 +70,17 @@ class Regularizers:
 
     def _replay(self, module: TransferModule, batch: Batch) -> dict[str, Term]:
         name, kind, taught = self.settings.replay_encoder, "loss", language_term
+        model, states = module.model(name), module.states(name, batch, stream="replay")
+        terms = {}
         if self._twin is not None:
             with torch.no_grad():
                 told = self._twin.to(module.device)(batch)
             kind, taught = "divergence", functools.partial(divergence_term, self._twin, told)
-        model, states = module.model(name), module.states(name, batch, stream="replay")
-        terms = {}
+            if self.settings.replay_states:
+                term = "replay_states_distance"
+                apart = (pool(module.seen_by(term, name, states), batch) - pool(told, batch)).square().mean(-1).sum()
+                weight = self.settings.replay * self.settings.replay_states
+                terms[term] = Term(apart / module.global_count(batch, "samples"), weight)
         for what, counted in (("mlm", "masked"), ("pair", "pairs")):
             weight = self.settings.replay * self.weights[f"{what}_loss"]
             if weight:

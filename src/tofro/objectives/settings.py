@@ -81,6 +81,12 @@ class RegularizerSettings:
         "what replay teaches: the words and pairs of the corpus, or what the encoder said of them before training",
         choices=("corpus", "start"),
     )
+    replay_states: float = setting(
+        0.0,
+        "weight within μ of the distance of a replayed text's mean state from what it was before training; with "
+        "replay_targets=start",
+        low=0,
+    )
     replay_encoder: str = setting("pre", "which encoder replays; one-way methods have `ft` alone", choices=("pre", "ft"))
     replay_batch: int = setting(16, "samples of the corpus in a global batch", low=1)
     replay_every: int = setting(1, "replay on every n-th step", low=1)
