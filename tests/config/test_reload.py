@@ -38,6 +38,26 @@ def test_a_config_comes_back_whole(overrides: list[str], tmp_path: Path) -> None
         back.seed = 4
 
 
+@pytest.mark.parametrize(
+    ("overrides", "group", "key"),
+    [
+        (["method=prompt", "prompt=sst2", "task=sst2", "task.path=SST-2"], "task", "validation_rows"),
+        (["method=two_way", "task=file", "task.path=own.csv"], "task", "validation_rows"),
+        (["method=two_way", "regularizer=distilled_replay"], "regularizer", "replay_states"),
+        (["method=two_way", "alignment=supcon"], "alignment", "pooling"),
+    ],
+)
+def test_a_key_that_came_later_has_its_default(overrides: list[str], group: str, key: str, tmp_path: Path) -> None:
+    config = compose([*overrides, "init_from=somewhere"])
+    older = OmegaConf.to_container(config)
+    assert isinstance(older, dict)
+    del older[group][key]
+    OmegaConf.save(older, tmp_path / "config.yaml")
+    back = reload(tmp_path / "config.yaml")
+    assert back == config
+    assert OmegaConf.get_type(back[group]) is OmegaConf.get_type(config[group])
+
+
 def test_a_changed_file_is_checked(tmp_path: Path) -> None:
     config = compose(["method=full"])
     text = OmegaConf.to_yaml(config)

@@ -34,6 +34,7 @@ def reload(path: Path) -> DictConfig:
 
 
 def _variant(group: str, keys: set[str]) -> type:
-    """Return the dataclass of ``group`` that has just these keys; variants of a group differ in theirs."""
-    variants = list(SETTINGS[group].values())
-    return next((each for each in variants if {field.name for field in fields(each)} == keys), variants[0])
+    """Return the dataclass of ``group`` with these keys and the fewest others, which came after the config was written."""
+    variants = {each: {field.name for field in fields(each)} for each in SETTINGS[group].values()}
+    holding = [each for each, names in variants.items() if keys <= names]
+    return min(holding, key=lambda each: len(variants[each]), default=next(iter(variants)))
