@@ -33,7 +33,14 @@ TWO_STEPS = [
 CUT = "budget.accumulate=2"
 PRETRAIN = ["method=pretrain", "objective.unit=sentence"]  # whose lengths differ
 FULL = ["method=full", "method.dropout=0"]
-COSINE = ["method=two_way", "method.dropout=0", "alignment=cosine", "alignment.every=2", "regularizer=distilled_replay"]
+COSINE = [
+    "method=two_way",
+    "method.dropout=0",
+    "alignment=cosine",
+    "alignment.every=2",
+    "regularizer=distilled_replay",
+    "regularizer.replay_states=10",
+]
 CONTRAST = [
     "method=two_way",
     "method.dropout=0",

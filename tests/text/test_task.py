@@ -123,7 +123,7 @@ def test_validation_rows_are_nested_and_no_more_than_there_are(write_rows):
     assert all_of_them.splits == whole.splits
     assert few.splits["train"] == whole.splits["train"]
     assert few.splits["test"] == whole.splits["test"]
-    assert few.fingerprint != more.fingerprint != whole.fingerprint
+    assert len({few.fingerprint, more.fingerprint, whole.fingerprint}) == 3
 
 
 def test_bad_rows_are_counted(write_rows):

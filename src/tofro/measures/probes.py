@@ -22,7 +22,7 @@ from tofro.measures.linear import fit_logistic, fit_ridge
 from tofro.measures.scores import score
 from tofro.measures.tags import extract_words, fit_words, word_states
 from tofro.modules.metrics import TagMetric
-from tofro.text.task import Example, Task, choose_rows
+from tofro.text.task import Task, at_most
 from tofro.tokens.tokenizer import Tokenizer
 
 BATCH = 64  # sequences of a forward pass; has no bearing on the result beyond rounding
@@ -57,11 +57,6 @@ def task_features(
     parts = {"train": at_most(task.splits["train"], rows)} | {name: at_most(task.splits[name], test_rows) for name in splits}
     batches = {name: task_batches(part, tokenizer, max_length, BATCH, task.labels) for name, part in parts.items()}
     return {name: extract(model, part, pooling) for name, part in batches.items()}
-
-
-def at_most(examples: Sequence[Example], count: int | None) -> Sequence[Example]:
-    """Return the ``count`` examples that come first by content hash, in their order, or all where there are no more."""
-    return examples if count is None or len(examples) <= count else choose_rows(examples, count, ())
 
 
 def probe_words(

@@ -22,7 +22,6 @@ from tofro.batches.datamodules import Loading, TaskData
 from tofro.batches.labelled import task_batches
 from tofro.encoders.model import Model
 from tofro.measures.few_shot import Fit, few_shot
-from tofro.measures.probes import at_most
 from tofro.modules.base import Training
 from tofro.modules.clock import Clock
 from tofro.modules.fine_tuning import FineTuning
@@ -32,7 +31,7 @@ from tofro.runs.context import Context
 from tofro.runs.fit import FitPlace, fit
 from tofro.runs.folder import write_json
 from tofro.text.few_shot import Split, draw_split, read_split, rows_of
-from tofro.text.task import Example, Task
+from tofro.text.task import Example, Task, at_most
 
 BATCH = 16
 EVALUATION_BATCH = 64  # has no bearing on a score beyond rounding

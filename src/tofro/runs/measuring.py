@@ -19,7 +19,6 @@ import torch
 from tofro.batches.labelled import task_batches
 from tofro.batches.pretraining import evaluation_sentences, sentence_batches
 from tofro.encoders.model import Model
-from tofro.measures.probes import at_most
 from tofro.measures.similarity import effective_rank, pooled_layers, uniformity
 from tofro.measures.tasks import evaluate_task
 from tofro.modules.settings import MethodSettings
@@ -31,6 +30,7 @@ from tofro.runs.progress import progress
 from tofro.runs.prompt_tuning import cloze_of
 from tofro.runs.using import measured_use, probe_tasks, wants_few_shot
 from tofro.text.fingerprint import hash_json
+from tofro.text.task import at_most
 
 VERSION = 2  # of the measures: a change makes kept ones stale
 

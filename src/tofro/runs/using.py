@@ -19,7 +19,7 @@ from tofro.config.compose import compose
 from tofro.config.identity import is_set
 from tofro.encoders.model import Model
 from tofro.measures.neighbours import neighbours
-from tofro.measures.probes import at_most, probe, probe_words, task_features
+from tofro.measures.probes import probe, probe_words, task_features
 from tofro.measures.tasks import evaluate_prompt
 from tofro.modules.prompt_search import PromptSearch
 from tofro.modules.prompting import Scorer
@@ -29,7 +29,7 @@ from tofro.runs.language import Keep, other_corpora
 from tofro.text.few_shot import Split
 from tofro.text.fingerprint import fingerprint_path
 from tofro.text.settings import TaskSettings
-from tofro.text.task import GENERIC_NAME, Task, read_task
+from tofro.text.task import GENERIC_NAME, Task, at_most, read_task
 
 
 def measured_use(context: Context, model: Model, task: Task, splits: Sequence[Split], keep: Keep) -> dict[str, float]:

@@ -132,12 +132,13 @@ def task_of(settings: TaskSettings, name: str, tables: Mapping[str, Sequence[Tab
 
 def fewer_rows(splits: Mapping[str, list[Example]], settings: TaskSettings, labels: Sequence[str]) -> dict[str, list[Example]]:
     """Return the splits with as many rows to learn from and to validate on as ``settings`` say."""
-    train, validation = splits["train"], splits["validation"]
-    if settings.train_rows is not None:
-        train = choose_rows(train, settings.train_rows, labels)
-    if settings.validation_rows is not None and settings.validation_rows < len(validation):
-        validation = choose_rows(validation, settings.validation_rows, ())
-    return {**splits, "train": train, "validation": validation}
+    train = splits["train"] if settings.train_rows is None else choose_rows(splits["train"], settings.train_rows, labels)
+    return {**splits, "train": train, "validation": list(at_most(splits["validation"], settings.validation_rows))}
+
+
+def at_most(examples: Sequence[Example], count: int | None) -> Sequence[Example]:
+    """Return the ``count`` examples that come first by content hash, in their order, or all where there are no more."""
+    return examples if count is None or len(examples) <= count else choose_rows(examples, count, ())
 
 
 def choose_rows(rows: Sequence[Example], count: int, labels: Sequence[str]) -> list[Example]:
