@@ -66,6 +66,7 @@ class Context:
         self.config = config
         self.folder = folder
         self.cache = cache_of(config)
+        self.trained_by: str | None = None  # id of the run whose training this one took (runs/trained.py)
         self.shown: bool = config.trainer.progress and ranks.is_first()
 
     @property

@@ -40,7 +40,7 @@ GRAPHS = 64  # compiled forms of a layer
 @dataclass(frozen=True)
 class FitReport:
     """What a fit took and chose. ``seconds`` are all of training; steps waited ``waiting_seconds`` for their batches and
-    ``checkpoint_seconds`` for checkpoints.
+    ``checkpoint_seconds`` for checkpoints. ``peak_memory_mb`` is that of another process, where one trained before.
     """
 
     steps: int
@@ -51,6 +51,7 @@ class FitReport:
     flops: float
     checkpoint_seconds: float
     waiting_seconds: float
+    peak_memory_mb: float = 0.0
 
 
 @dataclass(frozen=True)

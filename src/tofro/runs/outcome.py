@@ -26,6 +26,7 @@ from tofro.runs.few_shot import checksums, write_split
 from tofro.runs.fit import FitPlace, FitReport, fit
 from tofro.runs.measuring import measure, task_score
 from tofro.runs.prompt_tuning import cloze_of
+from tofro.runs.trained import take_trained
 from tofro.runs.using import probe_tasks, wants_few_shot
 from tofro.text.shuffling import shuffle_labels
 
@@ -94,10 +95,12 @@ def regularizers(context: Context) -> Regularizers:
 
 
 def train(context: Context, module: TransferModule, data: Any) -> FitReport:
-    """Train, in all ranks; what comes after is the first one's work."""
-    trainer = replace(context.settings("trainer"), progress=context.shown)
-    place = FitPlace(context.folder, trainer, context.loggers, label=context.folder.name, unused_parameters=module.rests)
-    report = fit(module, data, context.settings("budget"), place)
+    """Train, in all ranks, or take what another run trained so; what comes after is the first one's work."""
+    report = take_trained(context, module)
+    if report is None:
+        trainer = replace(context.settings("trainer"), progress=context.shown)
+        place = FitPlace(context.folder, trainer, context.loggers, label=context.folder.name, unused_parameters=module.rests)
+        report = fit(module, data, context.settings("budget"), place)
     ranks.leave_to_first()
     return report
 
@@ -173,16 +176,17 @@ def cost_of(report: FitReport) -> dict[str, float]:
         "steps": report.steps,
         "tokens": report.tokens,
         "flops": report.flops,
-        "peak_memory_mb": peak_memory_mb(),
+        "peak_memory_mb": max(peak_memory_mb(), report.peak_memory_mb),
         "checkpoint_seconds": round(report.checkpoint_seconds, 3),
         "waiting_seconds": round(report.waiting_seconds, 3),
     }
 
 
 def lineage_of(context: Context) -> dict[str, str | None]:
-    """Return which models the run started from."""
+    """Return which models the run started from, and which run trained in its stead, where one had."""
     other = context.start_ft.lineage if context.config.init_from_ft else None
-    return {"init_from": context.start.lineage, "init_from_ft": other}
+    before = {"trained_by": context.trained_by} if context.trained_by else {}
+    return {"init_from": context.start.lineage, "init_from_ft": other, **before}
 
 
 def fresh_heads(context: Context) -> list[str]:

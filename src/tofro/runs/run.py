@@ -159,6 +159,8 @@ def _carry_out(config: DictConfig, overrides: list[str], who: Identity, folder: 
         from tofro.runs.methods import carry_out  # torch and Lightning come with it
 
         outcome = carry_out(config, folder)
+    # Where another run trained, its training is part of what this result costs.
+    before = outcome.cost["train_seconds"] if outcome.lineage.get("trained_by") else 0.0
     data = {
         "id": who.id,
         "folder": folder.name,
@@ -171,7 +173,7 @@ def _carry_out(config: DictConfig, overrides: list[str], who: Identity, folder: 
         "seed": config.seed,
         "score": outcome.score,
         "metrics": outcome.metrics,
-        "cost": {"seconds": round(time.monotonic() - started, 3), **outcome.cost},
+        "cost": {"seconds": round(time.monotonic() - started + before, 3), **outcome.cost},
         "lineage": outcome.lineage,
         "config": who.full,
         "data": outcome.data,
