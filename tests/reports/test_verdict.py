@@ -238,7 +238,7 @@ def test_the_power_note_names_the_pairs_that_a_point_would_take(make_run: Make, 
     assert f"about {2 + next(n for n, value in enumerate(power) if value >= 0.8)} pairs" in found.notes[-1]
 
 
-@pytest.mark.parametrize(("score", "said"), [(0.8, "+10.0, and no more"), (0.65, "−5.0, so the task had nothing to give")])
+@pytest.mark.parametrize(("score", "said"), [(0.8, "+10.0, about what there was"), (0.65, "−5.0, so the task had nothing to give")])
 def test_a_verdict_says_how_much_there_was_to_flow_back(
     make_run: Make, judged: Callable[[], list[Verdict]], score: float, said: str
 ) -> None:

@@ -147,7 +147,10 @@ def over_random(arm: Arm, runs: Sequence[RunRecord]) -> tuple[float, int] | None
 
 
 def _headroom(arm: Arm) -> str:
-    """Say how far ``ft`` is ahead of a probe on the encoder that both started from: no more than that can flow back."""
+    """Say how far ``ft`` is ahead of a probe on the encoder that both started from: about what there was to flow back.
+
+    No bound: a probe of a ``pre`` that took up the task can end ahead of ``ft``, whose head a probe is not.
+    """
     probe, score = trained_probe(arm), parse_metric(arm.score or "")
     if probe is None or score.encoder != "ft":
         return ""
@@ -158,7 +161,7 @@ def _headroom(arm: Arm) -> str:
     if not ahead:
         return ""
     mean = math.fsum(ahead) / len(ahead)
-    said = "and no more than that can flow back" if mean > 0 else "so the task had nothing to give"
+    said = "about what there was to flow back" if mean > 0 else "so the task had nothing to give"
     return f"ft less a probe on the untouched encoder: {formats.points(mean, True)}, {said}."
 
 
