@@ -52,7 +52,7 @@ def test_a_study_says_how_it_is_run_and_what_came_out(name: str) -> None:
         assert re.search(rf"\*\*{part}\.\*\*", text), part
 
 
-@pytest.mark.parametrize(("recipe", "arm"), [("held", "supcon_held"), ("one_model", "one_model")])
+@pytest.mark.parametrize(("recipe", "arm"), [("held", "supcon_held"), ("one_model", "one_model_states")])
 def test_a_recipe_is_the_arm_that_was_measured(monkeypatch: pytest.MonkeyPatch, recipe: str, arm: str) -> None:
     monkeypatch.setenv("TOFRO_DATA", "somewhere")
     stage = OmegaConf.load(EXPERIMENTS / "flow_back" / "study.yaml").stages[arm]
