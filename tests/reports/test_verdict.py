@@ -238,7 +238,7 @@ def test_the_power_note_names_the_pairs_that_a_point_would_take(make_run: Make, 
     assert f"about {2 + next(n for n, value in enumerate(power) if value >= 0.8)} pairs" in found.notes[-1]
 
 
-@pytest.mark.parametrize(("score", "said"), [(0.8, "+10.0, about what there was"), (0.65, "−5.0, so the task had nothing to give")])
+@pytest.mark.parametrize(("score", "said"), [(0.8, "+10.0, about what there was"), (0.65, "−5.0, so the task had nothing")])
 def test_a_verdict_says_how_much_there_was_to_flow_back(
     make_run: Make, judged: Callable[[], list[Verdict]], score: float, said: str
 ) -> None:
@@ -246,6 +246,31 @@ def test_a_verdict_says_how_much_there_was_to_flow_back(
         metrics = {"test/accuracy_ft": score, "test/probe_pydoc_kind_start": 0.7, "test/probe_pydoc_kind_pre": 0.71}
         make_run("two_way", seed, metrics=metrics)
     assert said in judged()[0].notes[0]
+
+
+@pytest.mark.parametrize(
+    ("cost", "config", "said"),
+    [
+        ({"rows": 2000}, {"method.probe_rows": 600}, "from 600 of the 2,000 rows"),
+        ({"rows": 60_000}, {}, "from 2,000 of the 60,000 rows"),  # the default
+        (
+            {},
+            {"task.train_rows": 2000, "method.probe_rows": 600},
+            "from 600 of the 2,000 rows",
+        ),  # an older result
+        ({"rows": 400}, {"task.train_rows": 2000, "method.probe_rows": 600}, ""),
+        ({"rows": 2000}, {}, ""),
+        ({}, {"method.probe_rows": 600}, ""),
+    ],
+)
+def test_a_verdict_says_where_the_starts_probe_saw_fewer_labels_than_ft(
+    make_run: Make, judged: Callable[[], list[Verdict]], cost: dict[str, float], config: dict[str, Any], said: str
+) -> None:
+    for seed in range(8):
+        metrics = {"test/accuracy_ft": 0.8, "test/probe_pydoc_kind_start": 0.7, "test/probe_pydoc_kind_pre": 0.71}
+        make_run("two_way", seed, metrics=metrics, cost=cost, config=config)
+    notes = [note for note in judged()[0].notes if "learns from" in note]
+    assert [said in note for note in notes] == [True] * bool(said)
 
 
 def test_later_stages_of_a_stream_are_no_arms(make_run: Make, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tofro.modules.settings import MethodSettings
 from tofro.reports.collect import RunRecord
 from tofro.reports.formats import Metric, parse_metric
 from tofro.reports.statistics import Comparison, compare, pair_by_unit
@@ -174,6 +175,21 @@ def trained_probe(arm: Arm) -> str | None:
     """Return the measure, without encoder, that probes ``pre`` on the arm's own task; None where it was not probed."""
     own = f"probe_{arm.task}"
     return next((name for name in measures_of([arm], ("probe_",)) if parse_metric(name + "_pre").what == own), None)
+
+
+def unseen_labels(arm: Arm) -> str:
+    """Say so where a probe on the own task learns from fewer rows than ``ft`` did; nothing where it does not, or none can tell.
+
+    What ``ft`` learnt of the other rows then counts as a gain of ``pre`` that no probe of the start could have had.
+    """
+    taught = max((int(run.cost.get("rows") or run.config.get("task.train_rows") or 0) for run in arm.runs), default=0)
+    probed = min((run.config.get("method.probe_rows", MethodSettings.probe_rows) for run in arm.runs), default=0)
+    if trained_probe(arm) is None or parse_metric(arm.score or "").encoder != "ft" or probed >= taught:
+        return ""
+    return (
+        f"The probe on {arm.task} learns from {probed:,} of the {taught:,} rows that trained ft: its gain holds labels that the "
+        f"start's probe never saw. With method.probe_rows={taught} both see the same."
+    )
 
 
 def loss_shares(arm: Arm) -> list[tuple[RunRecord, float]]:

@@ -19,6 +19,7 @@ from tofro.reports.arms import (
     other_probes,
     other_shifts,
     shifts,
+    unseen_labels,
 )
 from tofro.reports.cells import EMPTY, mean_cell, point_cells, slug
 from tofro.reports.collect import RunRecord
@@ -167,6 +168,7 @@ def flow_table(arms: Sequence[Arm]) -> Table | None:
         if few < SMALLEST_PAIRS
         else "95% interval of the change, over pretraining seeds where there are several. Bold where it excludes 0."
     )
+    notes += sorted({said for arm in arms if not leaves_pre(arm) and (said := unseen_labels(arm))})
     task = arms[0].task
     return Table(f"flow-back-{slug(task)}", f"What {task} did to pre", columns, tuple(rows), tuple(notes), frozenset(faint))
 

@@ -27,6 +27,7 @@ from tofro.reports.arms import (
     start_of,
     tasks_of,
     trained_probe,
+    unseen_labels,
 )
 from tofro.reports.collect import RunRecord
 from tofro.reports.encoder_tables import unigram_gain
@@ -85,7 +86,7 @@ def _judge_arm(arm: Arm, arms: Sequence[Arm], runs: Sequence[RunRecord]) -> Verd
         starts = len({start_of(run) for run in arm.runs})
         sentence += " For this checkpoint only." if starts == 1 else f" Over {starts} pretraining seeds."
     rivals = [clause.comparison for clause in clauses[: len(RIVALS)] if clause.comparison is not None]
-    notes = tuple(filter(None, (_headroom(arm), _power(rivals))))
+    notes = tuple(filter(None, (_headroom(arm), unseen_labels(arm), _power(rivals))))
     return Verdict(f"{arm.label} on {arm.task}", word, sentence, clauses, notes)
 
 

@@ -123,7 +123,7 @@ def adapted(context: Context, ft: Model, report: FitReport, measured: dict[str, 
     return Outcome(
         score=f"test/{task.metric}_ft",
         metrics=scores | measured | floor(context) | fit_metrics(report),
-        cost=cost_of(report),
+        cost=cost_of(report) | {"rows": len(task.splits["train"])},
         lineage=lineage_of(context),
         data={"task": task.fingerprint, **few_shot_rows(context)},
         variant=context.config.control.name or "",
