@@ -131,6 +131,11 @@ def test_random_encoders_are_compared_over_all_tasks_that_both_know(verdict: Cal
     assert verdict(8).word == "holds"
 
 
+def test_a_random_encoder_whose_probe_saw_more_rows_does_not_count(verdict: Callable[..., Verdict], make_run: Make) -> None:
+    make_run("random_encoder", 0, metrics={"test/probe_pydoc_kind_random": 0.99}, config={"method.probe_rows": 4000})
+    assert verdict(8).word == "holds"
+
+
 def test_a_random_encoder_of_another_architecture_does_not_count(verdict: Callable[..., Verdict], make_run: Make) -> None:
     make_run("random_encoder", 0, metrics={"test/probe_pydoc_kind_random": 0.99}, lineage={"init_from": "ffffffff"})
     make_run("random_encoder", 0, metrics={"test/probe_pydoc_kind_random": 0.60}, id="12345678")

@@ -177,13 +177,18 @@ def trained_probe(arm: Arm) -> str | None:
     return next((name for name in measures_of([arm], ("probe_",)) if parse_metric(name + "_pre").what == own), None)
 
 
+def probe_rows(run: RunRecord) -> int:
+    """How many training rows a probe learns from, at most."""
+    return int(run.config.get("method.probe_rows", MethodSettings.probe_rows))
+
+
 def unseen_labels(arm: Arm) -> str:
     """Say so where a probe on the own task learns from fewer rows than ``ft`` did; nothing where it does not, or none can tell.
 
     What ``ft`` learnt of the other rows then counts as a gain of ``pre`` that no probe of the start could have had.
     """
     taught = max((int(run.cost.get("rows") or run.config.get("task.train_rows") or 0) for run in arm.runs), default=0)
-    probed = min((run.config.get("method.probe_rows", MethodSettings.probe_rows) for run in arm.runs), default=0)
+    probed = min(map(probe_rows, arm.runs), default=0)
     if trained_probe(arm) is None or parse_metric(arm.score or "").encoder != "ft" or probed >= taught:
         return ""
     return (

@@ -24,6 +24,7 @@ from tofro.reports.arms import (
     measures_of,
     other_probes,
     other_shifts,
+    probe_rows,
     start_of,
     tasks_of,
     trained_probe,
@@ -135,8 +136,10 @@ def over_random(arm: Arm, runs: Sequence[RunRecord]) -> tuple[float, int] | None
     """Return by how much the probes of an arm's start beat a random encoder's, and on how many tasks; None where none has both.
 
     The mean over tasks of mean over the arm's runs − mean over random encoders, of the same architecture where runs say which.
+    Their probes must learn from as many rows: a few hundred more can be worth more than a pretraining.
     """
-    starts = {start_of(run) for run in arm.runs}
+    starts, rows = {start_of(run) for run in arm.runs}, {probe_rows(run) for run in arm.runs}
+    runs = [run for run in runs if {probe_rows(run)} == rows]
     gains = []
     for name in measures_of([arm], ("probe_",)):
         known = [value for _, value in arm.points(f"{name}_start")]
