@@ -191,6 +191,8 @@ def _show(result: Result) -> None:
         print(f"  {name:<{width}}  {value:.4f}" + ("  <- score" if name == result.data.get("score") else ""))
     for note in result.data.get("notes", ()):
         print(f"  note: {note}")
+    if other := (result.data.get("lineage") or {}).get("trained_by"):
+        print(f"  trained by run {other}, which differs from this one in its measures alone")
     print(f"{'finished before' if result.reused else 'finished'}: {result.folder}", flush=True)
 
 

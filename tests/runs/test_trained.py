@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import small_run
 from tests.runs.conftest import LONG, Chain, carry_out, hash_of, rows_of
+from tofro.cli import main
 from tofro.modules.settings import MethodSettings
 from tofro.runs import outcome
 from tofro.runs.folder import Result
@@ -75,6 +76,15 @@ def test_what_is_taken_is_what_training_gives(made: Callable[..., Result], fits:
         name: first.data["cost"][name] for name in ("steps", "tokens", "flops", "train_seconds")
     }
     assert cost["seconds"] > cost["train_seconds"]
+
+
+def test_the_command_says_whose_training_it_took(
+    chain: Chain, world: Path, tmp_path: Path, made: Callable[..., Result], capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = made("here", "method=full")
+    asked = [*small_run(world, tmp_path / "here"), chain.start(), *LONG, "method=full", "method.test_rows=20"]
+    assert main(["run", *asked]) == 0
+    assert f"trained by run {first.data['id']}" in capsys.readouterr().out
 
 
 def test_a_model_that_was_taken_is_taken_again_once_the_first_is_gone(made: Callable[..., Result], fits: list[str]) -> None:
