@@ -14,7 +14,7 @@ from tests.runs.conftest import LONG, Chain, carry_out, hash_of, rows_of
 from tofro.cli import main
 from tofro.modules.settings import MethodSettings
 from tofro.runs import outcome
-from tofro.runs.folder import Result
+from tofro.runs.folder import Result, write_json
 from tofro.runs.trained import MEASURING
 
 MORE = ["method.probe_rows=60", "method.test_rows=20", "method.train_score=true", "method.sentences=32", "method.measure_ft=true"]
@@ -106,6 +106,7 @@ def test_a_model_that_was_taken_is_taken_again_once_the_first_is_gone(made: Call
         ([], "models"),
         ([], "metrics.jsonl"),
         ([], "result.json"),
+        ([], "cost"),  # an older tofro's, which lacks some of it
     ],
 )
 def test_whatever_may_have_trained_otherwise_trains(
@@ -114,6 +115,9 @@ def test_whatever_may_have_trained_otherwise_trains(
     first = made("here", "method=full")
     if damage == "models":
         shutil.rmtree(first.folder / "models")
+    elif damage == "cost":
+        del first.data["cost"]["waiting_seconds"]
+        write_json(first.folder / "result.json", first.data)
     elif damage is not None:
         (first.folder / damage).unlink()
     other = made("here", "method=full", "method.test_rows=20", *change)

@@ -29,6 +29,8 @@ MEASURING = frozenset(  # keys of `method` that ask something of models which ha
     )
 )
 
+COST = ("steps", "tokens", "flops", "checkpoint_seconds", "waiting_seconds", "peak_memory_mb")  # called so in FitReport as well
+
 
 def take_trained(context: Context, module: TransferModule) -> FitReport | None:
     """Give ``module`` the weights of the finished run that trained as this one would; None where there is none.
@@ -62,11 +64,12 @@ def _find(context: Context, module: TransferModule) -> Path | None:
 
 def _trained_alike(folder: Path, own: Mapping[str, Any]) -> bool:
     try:
-        other = kept_identity(folder)
-        finished = read_result(folder) is not None
+        other, result = kept_identity(folder), read_result(folder)
     except ValueError:  # damaged
         return False
-    return finished and other is not None and _training(other) == _training(own)
+    if other is None or result is None or not {*COST, "train_seconds"} <= result["cost"].keys():  # of an older tofro
+        return False
+    return _training(other) == _training(own)
 
 
 def _training(identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,15 +97,6 @@ def _shapes(weights: Mapping[str, Tensor]) -> dict[str, Any]:
 
 def _report(result: Mapping[str, Any]) -> FitReport:
     """Return what the training took then."""
-    cost = result["cost"]
-    return FitReport(
-        steps=cost["steps"],
-        best_step=result["metrics"]["train/best_step"],
-        best_value=None,  # which no result keeps
-        tokens=cost["tokens"],
-        seconds=cost["train_seconds"],
-        flops=cost["flops"],
-        checkpoint_seconds=cost["checkpoint_seconds"],
-        waiting_seconds=cost["waiting_seconds"],
-        peak_memory_mb=cost["peak_memory_mb"],
-    )
+    best_step, cost = result["metrics"]["train/best_step"], result["cost"]
+    spent = {name: cost[name] for name in COST}
+    return FitReport(best_step=best_step, best_value=None, seconds=cost["train_seconds"], **spent)  # no result keeps the value
