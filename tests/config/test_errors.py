@@ -37,6 +37,7 @@ MISTAKES = [
     ("tokenizer.vocabulary=100", "tokenizer.vocabulary=100 is out of range", "a multiple of 64"),
     ("task.on_bad_row=ignore", "task.on_bad_row=ignore is out of range", "error, quarantine"),
     ("encoder.heads=3", "encoder.heads=3 does not divide encoder.width=256", "divides"),
+    ("regularizer.replay_states=1", "regularizer.replay_states=1.0: the corpus has no states to teach", "replay_targets=start"),
     ("encoder.local_window=64", "encoder.local_window=64: an encoder of family bert has no such thing", "leave it out"),
     ("task=file", "task.path is not set", "task.path="),
     ("method=prompt", "method=prompt needs prompt._target_", "prompt="),

@@ -366,11 +366,6 @@ def mean_states(model: Model, batch: Batch) -> torch.Tensor:
     return torch.stack([states[low:high].mean(0) for low, high in itertools.pairwise(bounds)])
 
 
-def test_states_are_held_to_the_start_alone() -> None:
-    with pytest.raises(ValueError, match=r"regularizer\.replay_states=1\.0: the corpus has no states to teach; set regularizer"):
-        Regularizers(RegularizerSettings(replay=1.0, replay_states=1.0))
-
-
 def log_probabilities(model: Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """Return what a model says of the two masked tokens that count and of the pairs, in double precision."""
     with torch.no_grad():

@@ -229,6 +229,12 @@ def _broken_rules(config: DictConfig) -> Iterator[tuple[str, str]]:
             "choose a number of heads that divides the width",
         )
     yield from _unused_encoder_keys(config.encoder)
+    states = config.regularizer.replay_states
+    if states and config.regularizer.replay_targets == "corpus":
+        yield (
+            f"regularizer.replay_states={states}: the corpus has no states to teach",
+            "set regularizer.replay_targets=start (regularizer=distilled_replay), or replay_states=0",
+        )
     for name in config.trainer.fit or {}:
         if name not in FIT_KEYS:
             home = LIGHTNING_KEYS.get(str(name))

@@ -33,11 +33,6 @@ class Regularizers:
         self.weights = language_weights(objective or ObjectiveSettings())
         if self.settings.replay and not any(self.weights.values()):
             raise ValueError("objective: mlm_weight and pair_weight are both 0, so there is nothing to replay; set one above 0")
-        if self.settings.replay_states and self.settings.replay_targets != "start":
-            raise ValueError(
-                f"regularizer.replay_states={self.settings.replay_states}: the corpus has no states to teach; "
-                "set regularizer.replay_targets=start (regularizer=distilled_replay)"
-            )
         self._twin: Model | None = None
 
     def replays(self, encoder: str) -> bool:
