@@ -85,6 +85,16 @@ def test_a_planned_identity_is_the_one_that_the_run_gets(chain: Chain, tmp_path:
     assert identify(full.config) == full.identity
 
 
+def test_a_random_encoder_is_probed_as_the_runs_are_that_it_stands_beside(chain: Chain, tmp_path: Path) -> None:
+    own = [*STAGES["adapt"].get("overrides", []), "method.probe_rows=40", "method.test_rows=20", "method.pooling=cls"]
+    stages = {**STAGES, "adapt": {**STAGES["adapt"], "overrides": own}}
+    runs = [run for run in planned(write(tmp_path, chain, stages=stages)) if run.config.init_from is not None]
+    assert {run.config.method.name for run in runs} >= {"full", "random_encoder"}
+    assert {(run.config.method.probe_rows, run.config.method.test_rows, run.config.method.pooling) for run in runs} == {
+        (40, 20, "cls")
+    }
+
+
 def test_floors_can_be_left_out_and_null_can_be_swept(chain: Chain, tmp_path: Path) -> None:
     stages = {**STAGES, "adapt": {**STAGES["adapt"], "grid": {"method": ["full"], "budget.patience": [2, None]}}}
     runs = planned(write(tmp_path, chain, floors=False, stages=stages))

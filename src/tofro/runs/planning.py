@@ -23,6 +23,7 @@ from tofro.runs.run import identify, outputs_of
 from tofro.runs.study_file import Study
 
 FLOORS = ("tfidf", "random_encoder")  # the rows that stand beside every classification table
+PROBED = ("method.probe_rows", "method.test_rows", "method.pooling")  # how a run probes, and so the random encoder beside it
 DONE, BEGUN, TO_DO, DAMAGED = "done", "begun", "to do", "damaged"
 
 
@@ -150,4 +151,5 @@ def floors_beside(study: Study, combination: list[str], start: Planned | None) -
     task = [text for text in combination if text.split("=", 1)[0].split(".")[0] in ("task", "corpus")]
     seed = [text for text in combination if text.startswith("seed=")]
     drawn = any("${seed}" in text for text in (*study.shared, *task))  # other rows for each seed
-    return [(["method=tfidf", *task, *(seed if drawn else [])], False), (["method=random_encoder", *task, *seed], True)]
+    probed = [text for text in combination if text.split("=", 1)[0] in PROBED]
+    return [(["method=tfidf", *task, *(seed if drawn else [])], False), (["method=random_encoder", *task, *seed, *probed], True)]
