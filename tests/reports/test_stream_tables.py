@@ -37,6 +37,11 @@ def scores(arm: str, seed: int) -> np.ndarray:
     return matrix
 
 
+def losses(arm: str, seed: int) -> np.ndarray:
+    """A made-up language (4,): it gets worse by every stage, most under `full`."""
+    return 5 + np.arange(4) * {"full": 1.0, "both ways": 0.01, "ema": 0.02}[arm] * (1 + seed)
+
+
 @pytest.fixture
 def stream(make_run: Make, tmp_path: Path) -> Callable[..., Collection]:
     """Write the runs and the plan of a stream and collect them; ``ft`` says whether ft was probed at the last stage."""
@@ -55,6 +60,10 @@ def stream(make_run: Make, tmp_path: Path) -> Callable[..., Collection]:
                         metrics[f"test/probe_{probed}_pre"] = before if goes_on == "ft" else after
                         if goes_on == "ft" and ft:
                             metrics[f"test/probe_{probed}_ft"] = after
+                    metrics["validation/mlm_loss_start"] = losses(arm, seed)[stage]
+                    metrics["validation/mlm_loss_pre"] = losses(arm, seed)[stage + (goes_on == "pre")]
+                    if goes_on == "ft" and ft:
+                        metrics["validation/mlm_loss_ft"] = losses(arm, seed)[stage + 1]
                     start = "0a1b2c3d" if stage == 0 else f"{arm[:2]}{seed}{stage}"
                     folder = make_run(method, seed, task=data, metrics=metrics, variant=arm, lineage={"init_from": start})
                     names.append(folder.name)
@@ -94,6 +103,7 @@ def test_a_matrix_is_what_the_runs_probed(stream: Callable[..., Collection]) -> 
             assert line.matrix == pytest.approx(scores(arm.name, line.seed))
             assert line.baseline == pytest.approx([0.3 if line.seed == 0 else 0.4] * 3)
             assert line.trained == pytest.approx([0.80, 0.81, 0.82])
+            assert line.language == pytest.approx(losses(arm.name, line.seed))
         assert arm.mean == pytest.approx((scores(arm.name, 0) + scores(arm.name, 1)) / 2)
     assert [sorted(line.encoders) for arm in found.arms for line in arm.lines] == [["ft"]] * 2 + [["pre"]] * 4
 
@@ -126,6 +136,10 @@ def test_the_tables_hold_the_numbers_of_the_matrix(stream: Callable[..., Collect
     difference = [backward_transfer(scores("ema", seed)) - backward_transfer(scores("full", seed)) for seed in (0, 1)]
     assert [part.number for part in against["ema", "backward transfer"][3].parts] == pytest.approx(difference)
     assert cells(named(collection, "trained"))[0] == ["full", "80.0", "81.0", "82.0"]
+    assert cells(named(collection, "language"))[:2] == [
+        ["full", "5.000", "6.500", "8.000", "9.500", "+4.500", "+3.000  +6.000", "–"],
+        ["both ways", "5.000", "5.015", "5.030", "5.045", "+0.045", "+0.030  +0.060", "–"],
+    ]
 
 
 def test_below_eight_chains_there_is_no_interval(stream: Callable[..., Collection]) -> None:
@@ -142,6 +156,10 @@ def test_from_eight_chains_on_there_are_intervals_and_tests(stream: Callable[...
     low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
     assert transfer["full", "backward transfer"][4].text == f"{100 * low:.1f} to {100 * high:.1f}".replace("-", "−")
     assert not transfer["full", "average at the end"][2].bold  # no difference: nothing to tell from 0
+    full = named(collection, "language").rows[0]
+    assert [full[5].text, full[5].bold] == ["+13.500", True]
+    low, high = stats.ttest_1samp([losses("full", seed)[3] - 5 for seed in range(8)], 0).confidence_interval(0.95)
+    assert full[7].text == f"+{low:.3f} to +{high:.3f}"
     against = {(row[0].text, row[1].text): row for row in named(collection, "differences").rows}
     assert against["both ways", "forgetting"][2].number < 0  # type: ignore[operator]
     assert against["both ways", "forgetting"][6].number < 0.05  # type: ignore[operator]
@@ -158,6 +176,7 @@ def test_what_was_not_measured_is_a_gap(stream: Callable[..., Collection]) -> No
     assert ("full", "backward transfer") not in measured
     assert ("full", "forward transfer, over pretraining") in measured
     assert ("ema", "backward transfer") in measured
+    assert cells(named(collection, "language"))[0] == ["full", "5.000", "6.500", "8.000", "–", "–", "–", "–"]
 
 
 def test_an_unfinished_stage_leaves_its_chain_short(stream: Callable[..., Collection]) -> None:
@@ -176,7 +195,7 @@ def test_later_stages_stand_in_the_streams_tables_alone(stream: Callable[..., Co
     made = report([collection.studies[0].folder], console=Console(quiet=True))
     names = [table.name for table in made.tables]
     assert "methods-sst2" in names
-    assert len([name for name in names if name.startswith("stream_line_")]) == 6
+    assert len([name for name in names if name.startswith("stream_line_")]) == 7
     shown = [row[0].text for table in made.tables if table.name == "methods-trec" for row in table.rows]
     assert not any(label.startswith(("full", "two_way", "ema")) for label in shown)  # the floors of trec alone
 

@@ -3,7 +3,8 @@
 In: a collection whose study has streams. Out: :class:`StreamArm`, for every chain the matrix A (T + 1, T), A[i, j] the probe of
 task j after stage i, of the encoder that goes on. Row 0 is the pretrained encoder. A row is what the next run measured of its
 start, so it is surely the model that went on; the last row, and one whose next run is not finished, is what the stage itself
-measured of what it left. What was measured nowhere is NaN. Leaves out tables and figures.
+measured of what it left. What was measured nowhere is NaN. Its language, the loss of held-out masked words, is read alike. Leaves
+out tables and figures.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from tofro.reports.collect import ChainRecord, Collection, RunRecord, StreamReco
 
 @dataclass(frozen=True)
 class Line:
-    """One chain, measured: ``matrix`` (T + 1, T), ``baseline`` (T,) of a random encoder, ``trained`` (T,) of ``ft``."""
+    """One chain, measured: ``matrix`` (T + 1, T), ``baseline`` (T,) of a random encoder, ``trained`` (T,) of ``ft``.
+
+    ``language`` (T + 1,) is the held-out MLM loss of the encoder that goes on, in nats.
+    """
 
     start: str
     seed: int
@@ -28,6 +32,7 @@ class Line:
     matrix: np.ndarray
     baseline: np.ndarray
     trained: np.ndarray
+    language: np.ndarray
 
     @property
     def last(self) -> RunRecord:
@@ -80,19 +85,23 @@ def streams_of(collection: Collection) -> list[Stream]:
 
 def _line(record: StreamRecord, chain: ChainRecord, runs: tuple[RunRecord | None, ...], everything: Sequence[RunRecord]) -> Line:
     names = [data for _, data in record.tasks]
-    matrix = np.full((len(names) + 1, len(names)), np.nan)
-    for stage, run in enumerate(runs):
-        for column, name in enumerate(names):
-            if run is not None:
-                matrix[stage, column] = run.metrics.get(f"test/probe_{name}_start", np.nan)
     left = [chain.goes_on or goes_on(run) if run is not None else "" for run in runs]
-    for stage, run in enumerate(runs, start=1):
-        for column, name in enumerate(names):
-            if run is not None and np.isnan(matrix[stage, column]):
-                matrix[stage, column] = run.metrics.get(f"test/probe_{name}_{left[stage - 1]}", np.nan)
+    matrix = np.stack([_after_stages(f"test/probe_{name}", runs, left) for name in names], axis=1)
     trained = [np.nan if run is None else run.metrics.get(run.score or "", np.nan) for run in runs]
     baseline = [_random_score(name, chain.seed, everything) for name in names]
-    return Line(chain.start, chain.seed, runs, frozenset(left) - {""}, matrix, np.array(baseline), np.array(trained))
+    encoders = frozenset(left) - {""}
+    language = _after_stages("validation/mlm_loss", runs, left)
+    return Line(chain.start, chain.seed, runs, encoders, matrix, np.array(baseline), np.array(trained), language)
+
+
+def _after_stages(name: str, runs: Sequence[RunRecord | None], left: Sequence[str]) -> np.ndarray:
+    """Return a measure of the encoder that goes on, (T + 1,): the pretrained one first; ``left`` says which one each run left."""
+    found = np.full(len(runs) + 1, np.nan)
+    for stage, (run, encoder) in enumerate(zip(runs, left, strict=True)):
+        if run is not None:
+            found[stage] = run.metrics.get(f"{name}_start", found[stage])
+            found[stage + 1] = run.metrics.get(f"{name}_{encoder}", np.nan)
+    return found
 
 
 def goes_on(run: RunRecord) -> str:

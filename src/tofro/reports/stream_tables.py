@@ -1,4 +1,5 @@
-"""What the report's tables about streams hold: a matrix per arm, transfer and forgetting, differences to `full`, trained scores.
+"""What the report's tables about streams hold: a matrix per arm, transfer and forgetting, differences to `full`, the language,
+trained scores.
 
 In: a collection. Out: :class:`tofro.reports.layout.Table`. The numbers are measures/continual.py's, their matrices come from
 continual.py.
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,7 @@ from tofro.reports.layout import Cell, Column, Table
 from tofro.reports.statistics import SMALLEST_PAIRS, Comparison, compare, holm
 
 PROBE = Metric("test", "probe_", "")
+LANGUAGE = Metric("validation", "mlm_loss", "")
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def stream_tables(collection: Collection) -> list[Table]:
     tables: list[Table | None] = []
     for stream in streams_of(collection):
         tables += [summary_table(stream), against_table(stream), *(matrix_table(stream, arm) for arm in stream.arms)]
-        tables.append(trained_table(stream))
+        tables += [language_table(stream), trained_table(stream)]
     return [table for table in tables if table is not None]
 
 
@@ -88,20 +90,10 @@ def summary_table(stream: Stream) -> Table | None:
     fewest = []
     for arm, measure in itertools.product(stream.arms, MEASURES):
         found = known(arm, measure)
-        if not found:
-            continue
-        one = compare([value for _, value in found], [line.start for line, _ in found], measure.lower_is_better)
-        fewest.append(one.pairs)
-        bold = measure.signed and one.interval is not None and one.interval.excludes(0)
-        rows.append(
-            (
-                Cell(arm.name),
-                Cell(measure.name),
-                mean_cell([one.mean], PROBE, measure.signed, bold),
-                point_cells([(line.last, value) for line, value in found], PROBE, measure.signed),
-                _interval(one, measure.signed),
-            )
-        )
+        if found:
+            fewest.append(len(found))
+            told = _told(found, PROBE, measure.signed, measure.lower_is_better)
+            rows.append((Cell(arm.name), Cell(measure.name), *told))
     if not rows:
         return None
     columns = (Column("arm", False), Column("measure", False), Column("mean"), Column("points", False), Column("interval"))
@@ -120,8 +112,20 @@ def known(arm: StreamArm, measure: Measure) -> list[tuple[Line, float]]:
     return [(line, value) for line, value in found if not math.isnan(value)]
 
 
-def _interval(one: Comparison, signed: bool) -> Cell:
-    return EMPTY if one.interval is None else Cell(formats.span(one.interval.low, one.interval.high, PROBE, signed))
+def _told(
+    found: Sequence[tuple[Line, float]], metric: Metric, signed: bool = True, lower_is_better: bool = False
+) -> tuple[Cell, Cell, Cell]:
+    """Return mean, points and interval of a number that chains have; a ``signed`` mean is bold where its interval excludes 0."""
+    if not found:
+        return EMPTY, EMPTY, EMPTY
+    one = compare([value for _, value in found], [line.start for line, _ in found], lower_is_better)
+    bold = signed and one.interval is not None and one.interval.excludes(0)
+    points = point_cells([(line.last, value) for line, value in found], metric, signed)
+    return mean_cell([one.mean], metric, signed, bold), points, _interval(one, metric, signed)
+
+
+def _interval(one: Comparison, metric: Metric, signed: bool = True) -> Cell:
+    return EMPTY if one.interval is None else Cell(formats.span(one.interval.low, one.interval.high, metric, signed))
 
 
 def against_table(stream: Stream) -> Table | None:
@@ -147,7 +151,7 @@ def against_table(stream: Stream) -> Table | None:
                 mean_cell([one.mean], PROBE, True, one.interval is not None and one.interval.excludes(0)),
                 point_cells([(line.last, value) for line, value in found], PROBE, True),
                 Cell(str(one.pairs), one.pairs),
-                _interval(one, True),
+                _interval(one, PROBE),
                 EMPTY if p is None else Cell(formats.p_value(p), p),
             )
         )
@@ -167,6 +171,28 @@ def against_table(stream: Stream) -> Table | None:
 def _paired(arm: StreamArm, reference: StreamArm, measure: Measure) -> list[tuple[Line, float]]:
     theirs = {(line.start, line.seed): value for line, value in known(reference, measure)}
     return [(line, value - theirs[key]) for line, value in known(arm, measure) if (key := (line.start, line.seed)) in theirs]
+
+
+def language_table(stream: Stream) -> Table | None:
+    """What the stages did to the language of the encoder that goes on: its held-out MLM loss, and the whole change."""
+    rows = []
+    for arm in stream.arms:
+        mean = mean_of([line.language for line in arm.lines])
+        if not np.isnan(mean).all():
+            changes = [(line, float(line.language[-1] - line.language[0])) for line in arm.lines]
+            found = [(line, change) for line, change in changes if not math.isnan(change)]
+            losses = [EMPTY if math.isnan(value) else Cell(formats.nats(value), value) for value in mean.tolist()]
+            rows.append((Cell(arm.name), *losses, *_told(found, LANGUAGE, lower_is_better=True)))
+    if not rows:
+        return None
+    stages = (Column("pretrained"), *(Column(f"after {task}") for task in stream.tasks))
+    columns = (Column("arm", False), *stages, Column("change"), Column("points", False), Column("interval"))
+    notes = (
+        "Nats, lower is better; of the encoder that goes on, mean over chains.",
+        f"Change: the last stage less pretrained, a point per chain; no interval below {SMALLEST_PAIRS} chains.",
+    )
+    title = f"Stream {stream.stage}: held-out MLM loss after each stage"
+    return Table(f"{prefix(stream.stage)}language", title, columns, tuple(rows), notes)
 
 
 def trained_table(stream: Stream) -> Table | None:
