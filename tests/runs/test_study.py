@@ -101,6 +101,25 @@ def test_floors_can_be_left_out_and_null_can_be_swept(chain: Chain, tmp_path: Pa
     assert [run.config.budget.patience for run in runs[1:]] == [2, None]
 
 
+def test_a_study_that_is_stopped_has_every_arm_of_its_first_seeds(
+    chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages = {
+        "pretrain": {**STAGES["pretrain"], "grid": {"seed": [7]}},
+        "adapt": {**STAGES["adapt"], "grid": {"method": ["full", "two_way"], "seed": [0, 1]}},
+    }
+    folder, taken = write(tmp_path, chain, floors=False, stages=stages), []
+
+    def carry_out(_: object, todo: jobs.Jobs) -> None:
+        while (run := todo.take()) is not None:
+            taken.append((run.config.method.name, run.config.seed))
+            todo.end(run, jobs.Ending(jobs.DONE))
+
+    monkeypatch.setattr("tofro.runs.study.build", carry_out)
+    run_study(folder, [])
+    assert taken == [("pretrain", 7), ("full", 0), ("two_way", 0), ("full", 1), ("two_way", 1)]
+
+
 def changed(name: str, **keys: Any) -> dict[str, Any]:
     return {"stages": {**STAGES, name: {**STAGES[name], **keys}}}
 

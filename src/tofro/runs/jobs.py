@@ -45,7 +45,7 @@ def attempt(overrides: Sequence[str]) -> Ending:
 
 
 class Jobs:
-    """Runs to be made, in the order of their plan."""
+    """Runs to be made, in the order given, but none before what it starts from."""
 
     def __init__(self, todo: Sequence[Planned], home: Path, seconds: Mapping[Path, float | None], workers: int) -> None:
         """``home`` is the study's folder, ``seconds`` what each run may take."""

@@ -77,11 +77,15 @@ def lay_out(study: Study, overrides: list[str]) -> Plan:
 
 
 def run_study(folder: Path, overrides: list[str], dry_run: bool = False) -> Studied:
-    """Run what is not finished; a run that fails stops none but those that start from it. ``dry_run`` prints the plan alone."""
+    """Run what is not finished, seed by seed; a run that fails stops none but those that start from it.
+
+    ``dry_run`` prints the plan alone.
+    """
     study = read_study(folder)
     laid_out = lay_out(study, overrides)
     runs, states = laid_out.runs, {run.folder: run.state() for run in laid_out.runs}
     todo = [run for run in runs if states[run.folder] != DONE]
+    todo.sort(key=lambda run: run.config.seed)  # a study that is stopped has every arm of its first seeds, and so has pairs
     outputs = Path(runs[0].config.outputs_dir).expanduser().resolve()
     place, launcher = outputs / study.name, runs[0].config.launcher
     costs = Costs(outputs) if todo or dry_run else None
