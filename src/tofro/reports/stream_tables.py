@@ -92,7 +92,7 @@ def summary_table(stream: Stream) -> Table | None:
         found = known(arm, measure)
         if found:
             fewest.append(len(found))
-            told = _told(found, PROBE, measure.signed, measure.lower_is_better)
+            told = _told(found, _compared(found, measure.lower_is_better), PROBE, measure.signed)
             rows.append((Cell(arm.name), Cell(measure.name), *told))
     if not rows:
         return None
@@ -112,20 +112,16 @@ def known(arm: StreamArm, measure: Measure) -> list[tuple[Line, float]]:
     return [(line, value) for line, value in found if not math.isnan(value)]
 
 
-def _told(
-    found: Sequence[tuple[Line, float]], metric: Metric, signed: bool = True, lower_is_better: bool = False
-) -> tuple[Cell, Cell, Cell]:
+def _compared(found: Sequence[tuple[Line, float]], lower_is_better: bool) -> Comparison:
+    return compare([value for _, value in found], [line.start for line, _ in found], lower_is_better)
+
+
+def _told(found: Sequence[tuple[Line, float]], one: Comparison, metric: Metric, signed: bool = True) -> tuple[Cell, Cell, Cell]:
     """Return mean, points and interval of a number that chains have; a ``signed`` mean is bold where its interval excludes 0."""
-    if not found:
-        return EMPTY, EMPTY, EMPTY
-    one = compare([value for _, value in found], [line.start for line, _ in found], lower_is_better)
     bold = signed and one.interval is not None and one.interval.excludes(0)
     points = point_cells([(line.last, value) for line, value in found], metric, signed)
-    return mean_cell([one.mean], metric, signed, bold), points, _interval(one, metric, signed)
-
-
-def _interval(one: Comparison, metric: Metric, signed: bool = True) -> Cell:
-    return EMPTY if one.interval is None else Cell(formats.span(one.interval.low, one.interval.high, metric, signed))
+    interval = EMPTY if one.interval is None else Cell(formats.span(one.interval.low, one.interval.high, metric, signed))
+    return mean_cell([one.mean], metric, signed, bold), points, interval
 
 
 def against_table(stream: Stream) -> Table | None:
@@ -135,8 +131,7 @@ def against_table(stream: Stream) -> Table | None:
     for arm, measure in itertools.product(stream.arms, [measure for measure in MEASURES if measure.compared]):
         found = _paired(arm, reference, measure) if reference is not None and arm is not reference else []
         if found:
-            starts = [line.start for line, _ in found]
-            entries.append((arm, measure, found, compare([value for _, value in found], starts, measure.lower_is_better)))
+            entries.append((arm, measure, found, _compared(found, measure.lower_is_better)))
     if reference is None or not entries:
         return None
     tested = [one.test.p_value for *_, one in entries if one.test]
@@ -144,17 +139,9 @@ def against_table(stream: Stream) -> Table | None:
     rows = []
     for arm, measure, found, one in entries:
         p = next(adjusted) if one.test else None
-        rows.append(
-            (
-                Cell(arm.name),
-                Cell(measure.name),
-                mean_cell([one.mean], PROBE, True, one.interval is not None and one.interval.excludes(0)),
-                point_cells([(line.last, value) for line, value in found], PROBE, True),
-                Cell(str(one.pairs), one.pairs),
-                _interval(one, PROBE),
-                EMPTY if p is None else Cell(formats.p_value(p), p),
-            )
-        )
+        mean, points, interval = _told(found, one, PROBE)
+        pairs, adjusted_p = Cell(str(one.pairs), one.pairs), EMPTY if p is None else Cell(formats.p_value(p), p)
+        rows.append((Cell(arm.name), Cell(measure.name), mean, points, pairs, interval, adjusted_p))
     heads = ("arm", "measure", "mean", "points", "pairs", "interval", "p")
     columns = tuple(Column(head, head not in ("arm", "measure", "points")) for head in heads)
     notes = [f"No interval and no verdict below {SMALLEST_PAIRS} pairs."]
@@ -182,7 +169,8 @@ def language_table(stream: Stream) -> Table | None:
             changes = [(line, float(line.language[-1] - line.language[0])) for line in arm.lines]
             found = [(line, change) for line, change in changes if not math.isnan(change)]
             losses = [EMPTY if math.isnan(value) else Cell(formats.nats(value), value) for value in mean.tolist()]
-            rows.append((Cell(arm.name), *losses, *_told(found, LANGUAGE, lower_is_better=True)))
+            told = _told(found, _compared(found, lower_is_better=True), LANGUAGE) if found else (EMPTY, EMPTY, EMPTY)
+            rows.append((Cell(arm.name), *losses, *told))
     if not rows:
         return None
     stages = (Column("pretrained"), *(Column(f"after {task}") for task in stream.tasks))
